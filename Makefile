@@ -1,0 +1,75 @@
+# The developer manual: every chore is a target. Each sets up what it needs, below .venv and .build.
+#
+#   make demo       run the main job end to end and narrate it (against a test double, or OpenAI: see make demo)
+#   make test       run the tests
+#   make lint       ruff, mypy, ansible-lint (production profile), changelog
+#   make sanity     ansible-test sanity
+#   make molecule   the molecule scenarios
+#   make bench      print the budgets, measured
+#   make live       the main job's checks against the real OpenAI
+#   make clean      forget what was set up
+#
+# PYTHON chooses the interpreter (3.11 or newer), CORE the ansible-core release (default: the newest for it).
+
+PYTHON ?= python3
+CORE ?=
+PYTEST_ARGS ?=
+
+LEG := $(notdir $(PYTHON))$(if $(CORE),-core$(CORE))
+VENV := .venv/$(LEG)
+LINT_VENV := .venv/lint
+COLLECTIONS := .build/collections
+SELF := $(COLLECTIONS)/ansible_collections/ephemeral/openai
+PIP := -m pip --disable-pip-version-check --quiet install
+
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: help demo test lint sanity molecule bench live clean
+help:
+	@sed -n 's/^#   //p' Makefile
+
+$(VENV)/ready: requirements.txt tests/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP) "ansible-core>=2.19$(if $(CORE),$(comma)==$(CORE).*)" -r requirements.txt -r tests/requirements.txt
+	touch $@
+comma := ,
+
+$(LINT_VENV)/ready: tests/requirements-lint.txt requirements.txt
+	$(PYTHON) -m venv $(LINT_VENV)
+	$(LINT_VENV)/bin/python $(PIP) -r tests/requirements-lint.txt -r requirements.txt
+	touch $@
+
+# Ansible finds a collection by the names of its folders, so a checkout of any name is linked to where they fit.
+$(SELF):
+	mkdir -p $(dir $@)
+	ln -sfn ../../../.. $@
+
+demo: $(VENV)/ready $(SELF)
+	$(VENV)/bin/python tests/demo.py
+
+test: $(VENV)/ready $(SELF)
+	$(VENV)/bin/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS) tests
+
+bench: $(VENV)/ready $(SELF)
+	$(VENV)/bin/python tests/bench.py
+
+live: $(VENV)/ready $(SELF)
+	$(VENV)/bin/python tests/live.py
+
+lint: $(LINT_VENV)/ready $(SELF)
+	$(LINT_VENV)/bin/ruff check .
+	$(LINT_VENV)/bin/ruff format --check .
+	cd $(COLLECTIONS) && $(CURDIR)/$(LINT_VENV)/bin/mypy --config-file $(CURDIR)/pyproject.toml
+	PATH=$(CURDIR)/$(LINT_VENV)/bin:$$PATH ansible-lint --offline --profile production
+	$(LINT_VENV)/bin/antsibull-changelog lint
+
+# ansible-test insists on a real path .../ansible_collections/ephemeral/openai, and on a checkout of its own.
+sanity: $(VENV)/ready
+	.ci/sanity $(VENV)/bin/ansible-test
+
+molecule: $(LINT_VENV)/ready $(VENV)/ready $(SELF)
+	.ci/molecule
+
+clean:
+	rm -rf .venv .build .cache

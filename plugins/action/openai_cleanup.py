@@ -1,0 +1,39 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.ephemeral.openai.plugins.modules.openai_cleanup import DOCUMENTATION
+from ansible_collections.ephemeral.openai.plugins.plugin_utils import client  # noqa: F401 - loaded once per run, not once per worker
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import parse_duration
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+
+
+class ActionModule(OpenAIAction):
+    DOCUMENTATION = DOCUMENTATION
+
+    def act(self, mount: Mount, args: Data) -> Data:
+        for option in ("max_concurrency", "limit"):
+            if args[option] is not None and args[option] < 1:
+                raise OpenAICredsError(f"{option}: {args[option]} must be at least 1")
+        result = cleanup(
+            mount,
+            orphans=args["orphans"],
+            max_concurrency=args["max_concurrency"],
+            limit=args["limit"],
+            grace=parse_duration(args["grace"], "grace", least=0),
+            dry_run=self.check_mode,
+        )
+        result["changed"] = bool(result["revoked"] or result["recovered"])
+        # Ansible takes a task for failed whose result has anything in failed.
+        if result["failed"]:
+            first = result["failed"][0]
+            msg = f"{len(result['failed'])} lease(s) would not go; the first, {first['lease_id']}: {first['error']}"
+            result["msg"] = msg
+        return result

@@ -1,0 +1,34 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.ephemeral.openai.plugins.modules.openai_config import DOCUMENTATION
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.config import delete_config, public_config, write_config
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+
+
+class ActionModule(OpenAIAction):
+    DOCUMENTATION = DOCUMENTATION
+
+    def act(self, mount: Mount, args: Data) -> Data:
+        if args["state"] == "absent":
+            outcome = delete_config(mount, force=args["force"], dry_run=self.check_mode)
+        else:
+            outcome = write_config(
+                mount,
+                admin_api_key=args["admin_api_key"] or os.environ.get("OPENAI_ADMIN_KEY"),
+                admin_api_key_id=args["admin_api_key_id"],
+                organization_id=args["organization_id"] or os.environ.get("OPENAI_ORG_ID") or None,
+                api_endpoint=args["api_endpoint"] or os.environ.get("OPENAI_BASE_URL") or None,
+                replace_key=args["update_admin_key"] == "always",
+                validate=args["validate"],
+                dry_run=self.check_mode,
+            )
+        return {**self.outcome(outcome), "config": public_config(outcome.after)}

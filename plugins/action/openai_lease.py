@@ -1,0 +1,61 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.ephemeral.openai.plugins.modules.openai_lease import DOCUMENTATION
+from ansible_collections.ephemeral.openai.plugins.plugin_utils import client  # noqa: F401 - loaded once per run, not once per worker
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import parse_duration
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
+    Record,
+    find_record,
+    matching,
+    renew,
+    revoke,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+
+
+class ActionModule(OpenAIAction):
+    DOCUMENTATION = DOCUMENTATION
+    MUTUALLY_EXCLUSIVE = (("lease_id", "prefix"),)
+    REQUIRED_ONE_OF = (("lease_id", "prefix"),)
+
+    def act(self, mount: Mount, args: Data) -> Data:
+        if args["lease_id"] is not None:
+            record = find_record(mount, args["lease_id"])
+            if record is None and args["state"] == "renewed":
+                raise OpenAICredsError(f"lease_id: lease not found: {args['lease_id']}")
+            found = [record] if record else []
+        else:
+            found = matching(mount, args["prefix"])
+        return self._renew(mount, args, found) if args["state"] == "renewed" else self._revoke(mount, args, found)
+
+    def _renew(self, mount: Mount, args: Data, found: list[Record]) -> Data:
+        increment = None if args["increment"] is None else parse_duration(args["increment"], "increment")
+        leases: list[Data] = []
+        try:
+            for record in found:
+                leases.append(renew(mount, record, increment, dry_run=self.check_mode).public())
+        except OpenAICredsError as error:
+            return {"failed": True, "msg": str(error), "changed": bool(leases), "leases": leases}
+        return {"changed": bool(leases), "leases": leases}
+
+    def _revoke(self, mount: Mount, args: Data, found: list[Record]) -> Data:
+        revocable = [record for record in found if record.lease["service_account_id"]]
+        result: Data = {"changed": bool(revocable), "leases": [record.public() for record in revocable]}
+        if len(revocable) < len(found):
+            result["warnings"] = ["leases that are still being issued were left; openai_cleanup ends what is abandoned"]
+        if not self.check_mode:
+            errors = [one.error for one in revoke(mount, revocable, force=args["force"]) if one.error]
+            if errors and args["force"]:
+                result.setdefault("warnings", []).extend(f"dropped, but not gone: {error}" for error in errors)
+            elif errors:
+                msg = f"{len(errors)} of {len(revocable)} lease(s) could not be revoked: {errors[0]}"
+                result.update(failed=True, msg=msg, changed=len(errors) < len(revocable))
+        return result

@@ -1,0 +1,26 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.ephemeral.openai.plugins.modules.openai_project import DOCUMENTATION
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.projects import delete_project, write_project
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+
+
+class ActionModule(OpenAIAction):
+    DOCUMENTATION = DOCUMENTATION
+    REQUIRED_IF = (("state", "present", ("project_id",)),)
+
+    def act(self, mount: Mount, args: Data) -> Data:
+        if args["state"] == "absent":
+            outcome = delete_project(mount, args["name"], dry_run=self.check_mode)
+        else:
+            outcome = write_project(
+                mount, args["name"], args["project_id"], args["description"], dry_run=self.check_mode
+            )
+        return {**self.outcome(outcome), "project": outcome.after}

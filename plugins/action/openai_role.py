@@ -1,0 +1,37 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.ephemeral.openai.plugins.modules.openai_role import DOCUMENTATION
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.roles import delete_role, write_role
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+
+
+class ActionModule(OpenAIAction):
+    DOCUMENTATION = DOCUMENTATION
+    MUTUALLY_EXCLUSIVE = (("project", "project_id"),)
+    REQUIRED_IF = (("state", "present", ("project", "project_id"), True),)
+
+    def act(self, mount: Mount, args: Data) -> Data:
+        if args["state"] == "absent":
+            outcome = delete_role(mount, args["name"], dry_run=self.check_mode)
+        else:
+            options = (
+                "project",
+                "project_id",
+                "service_account_name_template",
+                "service_account_description",
+                "ttl",
+                "max_ttl",
+                "renewable",
+                "scopes",
+                "native_expiry",
+            )
+            role = {option: args[option] for option in options}
+            outcome = write_role(mount, args["name"], **role, dry_run=self.check_mode)
+        return {**self.outcome(outcome), "role": outcome.after}

@@ -1,0 +1,19 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.ephemeral.openai.plugins.modules.openai_role_info import DOCUMENTATION
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.definitions import read_definitions
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+
+
+class ActionModule(OpenAIAction):
+    DOCUMENTATION = DOCUMENTATION
+
+    def act(self, mount: Mount, args: Data) -> Data:
+        return {"roles": read_definitions(mount, "roles", args["name"])}

@@ -1,0 +1,47 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What Ansible may expect of the modules of this collection."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Attributes that all modules share."""
+
+    DOCUMENTATION = r"""
+options: {}
+requirements:
+  - httpx, where OpenAI is called
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and report what it would change, without changing anything.
+    support: full
+  diff_mode:
+    description: Returns what has changed, or would, in C(diff_mode), with secrets masked.
+    support: none
+  action:
+    description: Runs on the controller, whatever the host of the task is. No secret travels to a managed host.
+    support: full
+  platform:
+    description: Target OS or family that can be operated against.
+    support: full
+    platforms: posix
+"""
+
+    DIFF = r"""
+options: {}
+attributes:
+  diff_mode:
+    support: full
+"""
+
+    INFO = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    details: This action does not change state.
+"""

@@ -1,0 +1,129 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The credential of a role, one per run."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: openai_creds
+author:
+  - The ephemeral.openai contributors (@ephemeral-openai)
+version_added: 0.1.0
+short_description: A short-lived OpenAI credential for a role
+description:
+  - Issues a credential from a role and returns it, as M(ephemeral.openai.openai_creds) does.
+  - Ansible evaluates a variable again each time it is used, in each host's worker. By default all evaluations of one run
+    get the same credential, however many there are, and at whatever instant.
+  - In check mode nothing is created. The credential returned has a placeholder for a key and no lease id.
+options:
+  _terms:
+    description: Roles. Several are issued at once, and returned in order.
+    type: list
+    elements: str
+    required: true
+  ttl:
+    description: How long the credential shall live. More than the role's C(max_ttl) is an error. Defaults to the role's.
+    type: str
+  reuse:
+    description:
+      - V(run) gives one run one credential for the same role, ttl and mount.
+      - V(none) issues one at every evaluation.
+    type: str
+    choices: [run, none]
+    default: run
+  min_remaining:
+    description:
+      - With O(reuse=run), a new credential is issued when less than this is left.
+      - If it is not shorter than what the credential was issued for, half of that counts instead.
+    type: str
+    default: 5m
+requirements:
+  - httpx
+extends_documentation_fragment:
+  - ephemeral.openai.store
+  - ephemeral.openai.store.plugins
+seealso:
+  - module: ephemeral.openai.openai_creds
+  - plugin: ephemeral.openai.openai_leases
+    plugin_type: callback
+"""
+
+EXAMPLES = r"""
+- name: Call OpenAI with a key of its own
+  vars:
+    creds: "{{ lookup('ephemeral.openai.openai_creds', 'my-role') }}"
+  ansible.builtin.uri:
+    url: https://api.openai.com/v1/models
+    headers:
+      Authorization: "Bearer {{ creds.api_key }}"
+  no_log: true
+
+- name: Two credentials at once, short ones
+  ansible.builtin.set_fact:
+    pair: "{{ query('ephemeral.openai.openai_creds', 'my-role', 'model-reader', ttl='10m') }}"
+  no_log: true
+"""
+
+RETURN = r"""
+_list:
+  description:
+    - The credentials, one for each term.
+    - Each is a dictionary of C(lease_id), C(lease_duration), C(lease_renewable), C(expires_at), C(api_key), C(api_key_id),
+      C(service_account), C(service_account_id) and C(project_id).
+  type: list
+  elements: dict
+"""
+
+import typing as t
+
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils import lookup
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.concurrently import concurrently
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import parse_duration
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import issue, placeholder
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.names import check_name
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.notebook import note
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
+
+_AT_ONCE = 8
+
+
+class LookupModule(LookupBase):
+    """Arguments in, one credential for each term out."""
+
+    def run(self, terms: t.Sequence[t.Any], variables: t.Any = None, **kwargs: t.Any) -> list[t.Any]:
+        with lookup.plain_errors():
+            mount, options = lookup.prepare(self, variables or {}, kwargs, ("ttl", "reuse", "min_remaining"))
+            roles = [check_name(term, "role") for term in terms]
+            if not roles:
+                raise AnsibleError(
+                    "name the role to issue from, as in lookup('ephemeral.openai.openai_creds', 'my-role')"
+                )
+            ttl = None if options["ttl"] is None else parse_duration(options["ttl"], "ttl")
+            min_remaining = parse_duration(options["min_remaining"], "min_remaining", least=0)
+            if (variables or {}).get("ansible_check_mode"):
+                return [self._placeholder(mount, role, ttl) for role in roles]
+
+            def credential(index: int) -> tuple[int, t.Any]:
+                if options["reuse"] == "run":
+                    creds, issued = shared_credential(mount, roles[index], ttl, min_remaining)
+                else:
+                    creds, issued = issue(mount, roles[index], ttl), True
+                if issued:
+                    note({"by": "lookup", "lease_id": creds["lease_id"], **options["settings"]})
+                return index, creds
+
+            found = dict(concurrently(credential, range(len(roles)), _AT_ONCE))
+            return [found[index] for index in range(len(roles))]
+
+    def _placeholder(self, mount: Mount, role: str, ttl: int | None) -> t.Any:
+        creds, warnings = placeholder(mount, role, ttl)
+        for warning in warnings:
+            self._display.warning(warning)
+        return creds

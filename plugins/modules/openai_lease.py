@@ -1,0 +1,127 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documentation of the action of the same name, which runs on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: openai_lease
+author:
+  - The ephemeral.openai contributors (@ephemeral-openai)
+version_added: 0.1.0
+short_description: Renew or revoke leases
+description:
+  - Revoking deletes the service account, and so its key, at OpenAI. What is already gone there counts as revoked.
+  - Renewing moves a lease's end, also at OpenAI, to a time from now, never past the role's C(max_ttl) as it was at issue.
+options:
+  lease_id:
+    description: One lease. Give this or O(prefix).
+    type: str
+  prefix:
+    description:
+      - All leases whose id begins with it, part by part, as in V(openai/creds/my-role/). Must begin with the mount.
+    type: str
+  state:
+    description: What shall become of the leases. Revoking a lease that does not exist changes nothing.
+    type: str
+    choices: [revoked, renewed]
+    default: revoked
+  increment:
+    description: With O(state=renewed), how long from now the lease shall live. Defaults to the ttl that it was issued with.
+    type: str
+  force:
+    description: With O(state=revoked), drop the record even if OpenAI refuses to delete the account.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - ephemeral.openai.store
+  - ephemeral.openai.attributes
+seealso:
+  - module: ephemeral.openai.openai_lease_info
+  - module: ephemeral.openai.openai_cleanup
+"""
+
+EXAMPLES = r"""
+- name: Issue a credential
+  ephemeral.openai.openai_creds:
+    name: my-role
+  register: issued
+
+- name: Renew its lease
+  ephemeral.openai.openai_lease:
+    lease_id: "{{ issued.creds.lease_id }}"
+    state: renewed
+    increment: 2h
+
+- name: Break glass, end everything that a role has issued
+  ephemeral.openai.openai_lease:
+    prefix: openai/creds/my-role/
+    state: revoked
+"""
+
+RETURN = r"""
+leases:
+  description: The leases that were acted on, as they are afterwards, or were before they ended.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    lease_id:
+      description: Id of the lease.
+      type: str
+      returned: success
+    role:
+      description: The role that it came from.
+      type: str
+      returned: success
+    status:
+      description:
+        - V(active), V(expired) (past its end and not cleaned up yet), V(pending) (work on it has begun and not finished) or
+          V(failed) (it was to end, and OpenAI refused).
+      type: str
+      returned: success
+    issued_at:
+      description: When it was issued, RFC 3339 in UTC.
+      type: str
+      returned: success
+    expires_at:
+      description: When it ends, RFC 3339 in UTC.
+      type: str
+      returned: success
+    renewable:
+      description: Whether it can be renewed.
+      type: bool
+      returned: success
+    service_account:
+      description: Name of the service account.
+      type: str
+      returned: success
+    service_account_id:
+      description: Id of the service account at OpenAI; null while it is being created.
+      type: str
+      returned: success
+    api_key_id:
+      description: Id of the key at OpenAI; null while it is being created.
+      type: str
+      returned: success
+    project_id:
+      description: Id of the project at OpenAI.
+      type: str
+      returned: success
+    issued_by:
+      description: Who issued it, C(user), C(controller), C(playbook) and, in AWX, C(job).
+      type: dict
+      returned: success
+    error:
+      description: Why it will not go.
+      type: str
+      returned: when RV(leases[].status=failed)
+    attempts:
+      description: How often its end was tried.
+      type: int
+      returned: when RV(leases[].status=failed)
+"""

@@ -1,0 +1,117 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documentation of the action of the same name, which runs on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: openai_lease_info
+author:
+  - The ephemeral.openai contributors (@ephemeral-openai)
+version_added: 0.1.0
+short_description: Show leases
+description:
+  - Returns leases, never with a key. Without options, all of the mount.
+options:
+  lease_id:
+    description: Only this lease.
+    type: str
+  prefix:
+    description: Only leases whose id begins with this, part by part.
+    type: str
+  role:
+    description: Only leases of this role.
+    type: str
+  expiring_within:
+    description: Only leases that end within this time from now, or have ended.
+    type: str
+  status:
+    description: Only leases of this status.
+    type: str
+    choices: [active, expired, pending, failed]
+extends_documentation_fragment:
+  - ephemeral.openai.store
+  - ephemeral.openai.attributes
+  - ephemeral.openai.attributes.info
+seealso:
+  - module: ephemeral.openai.openai_lease
+"""
+
+EXAMPLES = r"""
+- name: What ends within the hour
+  ephemeral.openai.openai_lease_info:
+    expiring_within: 1h
+  register: soon
+
+- name: What would not go
+  ephemeral.openai.openai_lease_info:
+    status: failed
+  register: stuck
+"""
+
+RETURN = r"""
+leases:
+  description: The leases, sorted by their end.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    lease_id:
+      description: Id of the lease.
+      type: str
+      returned: success
+    role:
+      description: The role that it came from.
+      type: str
+      returned: success
+    status:
+      description:
+        - V(active), V(expired) (past its end and not cleaned up yet), V(pending) (work on it has begun and not finished) or
+          V(failed) (it was to end, and OpenAI refused).
+      type: str
+      returned: success
+    issued_at:
+      description: When it was issued, RFC 3339 in UTC.
+      type: str
+      returned: success
+    expires_at:
+      description: When it ends, RFC 3339 in UTC.
+      type: str
+      returned: success
+    renewable:
+      description: Whether it can be renewed.
+      type: bool
+      returned: success
+    service_account:
+      description: Name of the service account.
+      type: str
+      returned: success
+    service_account_id:
+      description: Id of the service account at OpenAI; null while it is being created.
+      type: str
+      returned: success
+    api_key_id:
+      description: Id of the key at OpenAI; null while it is being created.
+      type: str
+      returned: success
+    project_id:
+      description: Id of the project at OpenAI.
+      type: str
+      returned: success
+    issued_by:
+      description: Who issued it, C(user), C(controller), C(playbook) and, in AWX, C(job).
+      type: dict
+      returned: success
+    error:
+      description: Why it will not go.
+      type: str
+      returned: when RV(leases[].status=failed)
+    attempts:
+      description: How often its end was tried.
+      type: int
+      returned: when RV(leases[].status=failed)
+"""

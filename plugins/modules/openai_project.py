@@ -1,0 +1,67 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documentation of the action of the same name, which runs on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: openai_project
+author:
+  - The ephemeral.openai contributors (@ephemeral-openai)
+version_added: 0.1.0
+short_description: Register an OpenAI project under a name
+description:
+  - Gives a project id of OpenAI's a name that roles can use.
+  - A project that is in use cannot be deleted.
+options:
+  name:
+    description: The name.
+    type: str
+    required: true
+  project_id:
+    description: The project's id at OpenAI. Required with O(state=present).
+    type: str
+  description:
+    description: What the project is for.
+    type: str
+    default: ""
+  state:
+    description: Whether it shall be there.
+    type: str
+    choices: [present, absent]
+    default: present
+extends_documentation_fragment:
+  - ephemeral.openai.store
+  - ephemeral.openai.attributes
+  - ephemeral.openai.attributes.diff
+seealso:
+  - module: ephemeral.openai.openai_project_info
+"""
+
+EXAMPLES = r"""
+- name: Register a project
+  ephemeral.openai.openai_project:
+    name: my-project
+    project_id: proj_abc123
+    description: Where the website's keys live
+
+- name: Forget it again
+  ephemeral.openai.openai_project:
+    name: my-project
+    state: absent
+"""
+
+RETURN = r"""
+project:
+  description: The project; null when it is absent.
+  returned: success
+  type: dict
+  sample:
+    name: my-project
+    project_id: proj_abc123
+    description: Where the website's keys live
+"""

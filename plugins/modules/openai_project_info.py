@@ -1,0 +1,52 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documentation of the action of the same name, which runs on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: openai_project_info
+author:
+  - The ephemeral.openai contributors (@ephemeral-openai)
+version_added: 0.1.0
+short_description: Show registered projects
+description:
+  - Returns the registered projects, sorted by name.
+options:
+  name:
+    description: Only this one. If it is not registered, the list is empty.
+    type: str
+extends_documentation_fragment:
+  - ephemeral.openai.store
+  - ephemeral.openai.attributes
+  - ephemeral.openai.attributes.info
+seealso:
+  - module: ephemeral.openai.openai_project
+"""
+
+EXAMPLES = r"""
+- name: All projects
+  ephemeral.openai.openai_project_info:
+  register: all_projects
+
+- name: One project
+  ephemeral.openai.openai_project_info:
+    name: my-project
+  register: one_project
+"""
+
+RETURN = r"""
+projects:
+  description: The projects.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - name: my-project
+      project_id: proj_abc123
+      description: Where the website's keys live
+"""

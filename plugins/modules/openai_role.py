@@ -1,0 +1,117 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documentation of the action of the same name, which runs on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: openai_role
+author:
+  - The ephemeral.openai contributors (@ephemeral-openai)
+version_added: 0.1.0
+short_description: Define how to make a dynamic OpenAI credential
+description:
+  - A role says in which project service accounts are made, how they are called, and how long they live.
+  - Leases carry all that their end needs. Changing or deleting a role does not touch the leases that came from it.
+options:
+  name:
+    description: The role's name.
+    type: str
+    required: true
+  project:
+    description: A project registered with M(ephemeral.openai.openai_project). Give this or O(project_id).
+    type: str
+  project_id:
+    description: A project's id at OpenAI. Give this or O(project).
+    type: str
+  service_account_name_template:
+    description:
+      - How service accounts are called. C({{.RoleName}}), C({{.RandomSuffix}}) (8 characters) and C({{.ProjectName}}) are
+        replaced; since Jinja2 takes these braces for its own, write such a template as C(!unsafe), or write
+        C({role_name}), C({random_suffix}) and C({project_name}) instead.
+      - A template without the random suffix, or that gives a name which is not valid, is refused.
+      - Without a registered project, the project's name is its id.
+    type: str
+    default: "vault-{{.RoleName}}-{{.RandomSuffix}}"
+  service_account_description:
+    description: What the service accounts are for. OpenAI has no place for it; it is kept with the role.
+    type: str
+    default: Service account created by ephemeral.openai
+  ttl:
+    description: How long a credential lives if nothing else is asked for, in seconds or as C(90s), C(30m), C(1h30m), C(7d).
+    type: str
+    default: 1h
+  max_ttl:
+    description: How long a credential may live at the most, renewals included.
+    type: str
+    default: 24h
+  renewable:
+    description: Whether leases can be renewed.
+    type: bool
+    default: true
+  scopes:
+    description: What the keys may be used for, such as V(api.model.read). Empty means all that the project allows.
+    type: list
+    elements: str
+    default: []
+  native_expiry:
+    description: Let OpenAI itself end the key at the lease's end, whether or not anybody cleans up.
+    type: bool
+    default: true
+  state:
+    description: Whether it shall be there.
+    type: str
+    choices: [present, absent]
+    default: present
+extends_documentation_fragment:
+  - ephemeral.openai.store
+  - ephemeral.openai.attributes
+  - ephemeral.openai.attributes.diff
+seealso:
+  - module: ephemeral.openai.openai_creds
+  - plugin: ephemeral.openai.openai_creds
+    plugin_type: lookup
+"""
+
+EXAMPLES = r"""
+- name: A role in a registered project
+  ephemeral.openai.openai_role:
+    name: my-role
+    project: my-project
+    ttl: 30m
+    max_ttl: 8h
+
+- name: A role for reading models only, with names of its own
+  ephemeral.openai.openai_role:
+    name: model-reader
+    project_id: proj_abc123
+    service_account_name_template: "ci-{role_name}-{random_suffix}"
+    scopes: [api.model.read]
+
+- name: Forget a role; its leases end as they would have
+  ephemeral.openai.openai_role:
+    name: model-reader
+    state: absent
+"""
+
+RETURN = r"""
+role:
+  description: The role; null when it is absent. Durations are in seconds.
+  returned: success
+  type: dict
+  sample:
+    name: my-role
+    project: my-project
+    project_id: null
+    service_account_name_template: "vault-{{.RoleName}}-{{.RandomSuffix}}"
+    service_account_description: Service account created by ephemeral.openai
+    ttl: 1800
+    max_ttl: 28800
+    renewable: true
+    scopes: []
+    native_expiry: true
+"""

@@ -1,0 +1,43 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documentation of the action of the same name, which runs on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: openai_role_info
+author:
+  - The ephemeral.openai contributors (@ephemeral-openai)
+version_added: 0.1.0
+short_description: Show roles
+description:
+  - Returns the roles, sorted by name.
+options:
+  name:
+    description: Only this one. If there is no such role, the list is empty.
+    type: str
+extends_documentation_fragment:
+  - ephemeral.openai.store
+  - ephemeral.openai.attributes
+  - ephemeral.openai.attributes.info
+seealso:
+  - module: ephemeral.openai.openai_role
+"""
+
+EXAMPLES = r"""
+- name: All roles
+  ephemeral.openai.openai_role_info:
+  register: all_roles
+"""
+
+RETURN = r"""
+roles:
+  description: The roles, as M(ephemeral.openai.openai_role) returns them.
+  returned: success
+  type: list
+  elements: dict
+"""

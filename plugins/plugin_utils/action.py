@@ -1,0 +1,90 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What all actions share: arguments in, one call of the engine, a result out."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.ephemeral.openai.plugins.doc_fragments.store import ModuleDocFragment as StoreFragment
+
+from .definitions import Outcome
+from .errors import OpenAICredsError
+from .mount import Mount
+from .settings import VARIABLES, load_yaml, open_mount, resolve
+from .store import Data
+
+_SPEC_KEYS = ("type", "required", "default", "choices", "elements", "aliases")
+
+
+def argument_spec(documentation: str) -> dict[str, t.Any]:
+    """Return the argument specification that a module's documentation describes, with the options of the store."""
+    options = {
+        **load_yaml(StoreFragment.DOCUMENTATION)["options"],
+        **load_yaml(documentation).get("options", {}),
+    }
+    return {name: {key: option[key] for key in _SPEC_KEYS if key in option} for name, option in options.items()}
+
+
+class OpenAIAction(ActionBase):
+    """An action whose module only holds its documentation."""
+
+    TRANSFERS_FILES = False
+    #: The documentation of the module, which the arguments are checked against.
+    DOCUMENTATION: t.ClassVar[str]
+    MUTUALLY_EXCLUSIVE: t.ClassVar[t.Sequence[t.Sequence[str]]] = ()
+    REQUIRED_ONE_OF: t.ClassVar[t.Sequence[t.Sequence[str]]] = ()
+    REQUIRED_IF: t.ClassVar[t.Sequence[t.Sequence[t.Any]]] = ()
+
+    _argument_spec: t.ClassVar[dict[str, t.Any]]
+
+    def __init_subclass__(cls) -> None:
+        # Ansible loads the class before it forks a worker per task, so this is done once per run.
+        cls._argument_spec = argument_spec(cls.DOCUMENTATION)
+
+    def act(self, mount: Mount, args: Data) -> Data:
+        """Do the task; returns its result."""
+        raise NotImplementedError
+
+    @property
+    def check_mode(self) -> bool:
+        return bool(self._task.check_mode)
+
+    def run(self, tmp: t.Any = None, task_vars: t.Any = None) -> Data:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        try:
+            _validated, args = self.validate_argument_spec(
+                self._argument_spec, self.MUTUALLY_EXCLUSIVE, None, self.REQUIRED_ONE_OF, self.REQUIRED_IF
+            )
+            self.settings = resolve(
+                args, {name: self._templar.template(variables[name]) for name in VARIABLES if name in variables}
+            )
+            return {"changed": False, **self.act(open_mount(self.settings), args)}
+        except (OpenAICredsError, AnsibleError) as error:
+            return {"failed": True, "changed": False, "msg": str(error)}
+        except Exception as error:  # noqa: BLE001
+            return {"failed": True, "changed": False, "msg": unexpected(error)}
+
+    def outcome(self, outcome: Outcome) -> Data:
+        """Return the parts of a result that every change of a definition has."""
+        result: Data = {"changed": outcome.changed}
+        if outcome.warnings:
+            result["warnings"] = list(outcome.warnings)
+        if self._task.diff:
+            result["diff"] = {"before": outcome.before or {}, "after": outcome.after or {}}
+        return result
+
+
+def unexpected(error: Exception) -> str:
+    """Return a sentence on an error of ours, without its text, which might quote a secret."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f" in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace else ""
+    return f"this is a defect of ephemeral.openai, please report it: {type(error).__name__}{where}"

@@ -1,0 +1,368 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The OpenAI Admin API: the only place that speaks HTTP to OpenAI.
+
+Source of the facts: OpenAI's API description and the official SDK. What can be repeated safely is retried here; a
+create that may have happened is never repeated, but reported as such, so that its caller finds it again by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import email.utils
+import ipaddress
+import json
+import random
+import re
+import time
+import typing as t
+from urllib.parse import quote, urlsplit
+
+from .errors import ApiError, OpenAICredsError
+
+try:
+    import httpx
+except ImportError:
+    HAS_HTTPX = False
+else:
+    HAS_HTTPX = True
+
+_TIMEOUT_SECONDS = 30.0
+_CONNECT_SECONDS = 10.0
+_ATTEMPTS = 6
+_BACKOFF_SECONDS = 0.25
+_LONGEST_BACKOFF_SECONDS = 8.0
+_LONGEST_RETRY_AFTER_SECONDS = 60.0
+_LARGEST_ANSWER = 8 * 2**20
+_PAGE = 100
+_SECRET = re.compile(r"sk-[A-Za-z0-9_*.\-]{4,}")
+
+Answer = dict[str, t.Any]
+_T = t.TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class ServiceAccount:
+    """A service account of a project. created_at is a Unix time."""
+
+    id: str
+    name: str
+    created_at: int
+
+
+@dataclasses.dataclass(frozen=True)
+class NewKey:
+    """A key as OpenAI shows it once. expires_at is a Unix time, or None."""
+
+    id: str
+    value: str = dataclasses.field(repr=False)
+    expires_at: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class AdminKey:
+    """An admin key as listed: with its value redacted."""
+
+    id: str
+    name: str | None
+    redacted_value: str
+
+
+def check_endpoint(url: t.Any, option: str) -> str:
+    """Return the URL if a secret may be sent there (https, or http to this very machine), else raise."""
+    try:
+        parts = urlsplit(url)
+        host, plain = parts.hostname, not (parts.username or parts.password or parts.query or parts.fragment)
+        plain = plain and parts.port != 0
+    except (ValueError, AttributeError, TypeError):
+        host, plain = None, False
+    if not host or not plain or parts.scheme not in ("http", "https") or re.search(r"[\s\x00-\x1f\x7f]", url):
+        raise OpenAICredsError(f"{option}: {url!r} is not a URL such as https://api.openai.com/v1")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise OpenAICredsError(f"{option}: {url!r} would send the admin key unencrypted; use https://")
+    return str(url).rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class OpenAI:
+    """One organization of OpenAI, seen with its admin key.
+
+    log gets one line per attempt, never with a secret. The object may be used by several threads at once.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        admin_api_key: str,
+        organization_id: str | None,
+        *,
+        log: t.Callable[[str], None],
+        sleep: t.Callable[[float], None] = time.sleep,
+    ) -> None:
+        if not HAS_HTTPX:
+            raise OpenAICredsError(
+                "the Python package httpx is missing; ephemeral.openai needs it to call OpenAI: pip install httpx"
+            )
+        self._endpoint = check_endpoint(endpoint, "api_endpoint")
+        self._key = admin_api_key
+        self._log = log
+        self._sleep = sleep
+        headers = {"Authorization": f"Bearer {admin_api_key}"}
+        if organization_id:
+            headers["OpenAI-Organization"] = organization_id
+        local = self._endpoint.startswith("http:")
+        # Plain http stays on this machine, so neither a proxy from the environment nor certificates apply to it.
+        self._http = httpx.Client(
+            headers=headers,
+            verify=not local,
+            trust_env=not local,
+            follow_redirects=False,
+            timeout=httpx.Timeout(_TIMEOUT_SECONDS, connect=_CONNECT_SECONDS, pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        )
+
+    def create_service_account(self, project_id: str, name: str, expires_in: int | None) -> tuple[str, NewKey]:
+        """Create an account with its first key; returns the account's id and the key. expires_in is in seconds."""
+        body: Answer = {"name": name}
+        if expires_in is not None:
+            body["expires_in_seconds"] = expires_in
+        answer = self._call("POST", f"{_project(project_id)}/service_accounts", body=body, create=True)
+        try:
+            key = _field(answer, "api_key", dict)
+            return _field(answer, "id", str), NewKey(
+                _field(key, "id", str), _field(key, "value", str), _optional_time(key, "expires_at")
+            )
+        except _Malformed as error:
+            raise ApiError(f"OpenAI's answer cannot be understood: {error}", may_have_happened=True) from None
+
+    def delete_service_account(self, project_id: str, service_account_id: str) -> None:
+        """Delete an account and its keys. One that is not there, or whose project has been archived, is deleted."""
+        path = f"{_project(project_id)}/service_accounts/{quote(service_account_id, safe='')}"
+        try:
+            if self._call("DELETE", path).get("deleted") is not True:
+                raise ApiError(f"OpenAI's answer to DELETE {path} does not say that the account was deleted")
+        except ApiError as error:
+            if error.status == 404 or (error.status == 400 and self._is_archived(project_id)):
+                return
+            raise
+
+    def list_service_accounts(self, project_id: str) -> list[ServiceAccount]:
+        """Return all accounts of a project; none if it is not there or has been archived."""
+        try:
+            return self._list(
+                f"{_project(project_id)}/service_accounts",
+                lambda row: ServiceAccount(
+                    _field(row, "id", str), _field(row, "name", str), _field(row, "created_at", int)
+                ),
+            )
+        except ApiError as error:
+            if error.status == 404 or (error.status == 400 and self._is_archived(project_id)):
+                return []
+            raise
+
+    def update_key(
+        self, project_id: str, key_id: str, *, expires_in: int | None = None, scopes: list[str] | None = None
+    ) -> None:
+        """Change when a key of a project ends, in seconds from now, or what it may be used for."""
+        body: Answer = {}
+        if expires_in is not None:
+            body["expires_in_seconds"] = expires_in
+        if scopes is not None:
+            body["scopes"] = scopes
+        self._call("POST", f"{_project(project_id)}/api_keys/{quote(key_id, safe='')}", body=body)
+
+    def list_admin_keys(self) -> list[AdminKey]:
+        """Return all admin keys of the organization."""
+        return self._list(
+            "/organization/admin_api_keys",
+            lambda row: AdminKey(_field(row, "id", str), row.get("name"), _field(row, "redacted_value", str)),
+        )
+
+    def _is_archived(self, project_id: str) -> bool:
+        try:
+            return bool(self._call("GET", _project(project_id)).get("status") == "archived")
+        except ApiError as error:
+            return error.status == 404
+
+    def _list(self, path: str, convert: t.Callable[[Answer], _T]) -> list[_T]:
+        """Return all entries of all pages of a list."""
+        entries: list[_T] = []
+        after: str | None = None
+        while True:
+            answer = self._call("GET", path, query={"limit": str(_PAGE), **({"after": after} if after else {})})
+            try:
+                rows = _field(answer, "data", list)
+                if not all(isinstance(row, dict) for row in rows):
+                    raise _Malformed("an entry of 'data' is not an object")
+                entries.extend(convert(row) for row in rows)
+                if not rows or not answer.get("has_more"):
+                    return entries
+                last = _field(rows[-1], "id", str)
+                if last == after:
+                    raise _Malformed("the same page comes again and again")
+                after = last
+            except _Malformed as error:
+                raise ApiError(f"OpenAI's answer to GET {path} cannot be understood: {error}") from None
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Answer | None = None,
+        query: dict[str, str] | None = None,
+        create: bool = False,
+    ) -> Answer:
+        """Call OpenAI and return its answer, after retries where repeating is safe; raises ApiError."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._attempt(method, path, body, query, create, attempt)
+            except _Retry as retry:
+                wait = min(_LONGEST_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+                if retry.after is not None:
+                    wait = retry.after + random.uniform(0.0, 0.1)
+                if attempt == _ATTEMPTS or wait > _LONGEST_RETRY_AFTER_SECONDS:
+                    raise retry.error from None
+                self._sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _attempt(
+        self, method: str, path: str, body: Answer | None, query: dict[str, str] | None, create: bool, attempt: int
+    ) -> Answer:
+        """Call once. Raises ApiError where it is final, _Retry where repeating is safe."""
+        where = f"{method} {path}"
+        started = time.monotonic()
+        seen, request_id = "no answer", None
+        try:
+            with self._http.stream(method, self._endpoint + path, json=body, params=query) as response:
+                seen, request_id = str(response.status_code), response.headers.get("x-request-id")
+                content = _read(response)
+        except httpx.TransportError as error:
+            seen = type(error).__name__
+            sent = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError))
+            failure = ApiError(f"no answer from OpenAI to {where}: {seen}", may_have_happened=sent)
+            raise failure if create and sent else _Retry(failure) from None
+        except (httpx.DecodingError, _Malformed) as error:
+            problem = str(error) if isinstance(error, _Malformed) else "it cannot be decoded"
+            failure = ApiError(
+                f"OpenAI's answer to {where} cannot be understood: {problem}",
+                request_id=request_id,
+                may_have_happened=True,
+            )
+            raise failure if create else _Retry(failure) from None
+        finally:
+            milliseconds = (time.monotonic() - started) * 1000
+            self._log(f"OpenAI {where} {seen} {_word(request_id)} {milliseconds:.0f} ms attempt {attempt}")
+        return self._judge(where, response, content, create, request_id)
+
+    def _judge(
+        self, where: str, response: httpx.Response, content: bytes, create: bool, request_id: str | None
+    ) -> Answer:
+        status = response.status_code
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if 200 <= status < 300:
+            if isinstance(answer, dict):
+                return answer
+            failure = ApiError(
+                f"OpenAI's answer to {where} cannot be understood: it is not a JSON object",
+                status=status,
+                request_id=request_id,
+                may_have_happened=True,
+            )
+            raise failure if create else _Retry(failure)
+        failure = self._refusal(where, status, answer, request_id)
+        if status == 429:
+            raise _Retry(failure, _retry_after(response.headers.get("retry-after")))
+        if status >= 500 or status == 408:
+            failure.may_have_happened = True
+            raise failure if create else _Retry(failure, _retry_after(response.headers.get("retry-after")))
+        raise failure
+
+    def _refusal(self, where: str, status: int, answer: t.Any, request_id: str | None) -> ApiError:
+        detail = answer.get("error") if isinstance(answer, dict) else None
+        detail = detail if isinstance(detail, dict) else {}
+        message, error_type, code = (
+            self._redact(value) if isinstance(value := detail.get(name), str) else None
+            for name in ("message", "type", "code")
+        )
+        text = f"OpenAI answered {status} to {where}: {message or 'no reason given'}"
+        extra = ", ".join(filter(None, (code, f"request {_word(request_id)}" if request_id else None)))
+        return ApiError(
+            text + (f" ({extra})" if extra else ""),
+            status=status,
+            error_type=error_type,
+            code=code,
+            request_id=request_id,
+        )
+
+    def _redact(self, text: str) -> str:
+        """Return somebody else's text on one line and without keys, whoever put them there."""
+        text = _SECRET.sub("sk-***", text.replace(self._key, "***"))
+        return " ".join(text.split())[:500].rstrip(".")
+
+
+class _Retry(Exception):
+    """An attempt that may be repeated, after so many seconds if the server said so."""
+
+    def __init__(self, error: ApiError, after: float | None = None) -> None:
+        super().__init__()
+        self.error = error
+        self.after = after
+
+
+class _Malformed(Exception):
+    """An answer of another shape than described."""
+
+
+def _project(project_id: str) -> str:
+    return f"/organization/projects/{quote(project_id, safe='')}"
+
+
+def _word(text: str | None) -> str:
+    """Return a header's value as one harmless word."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "", text or "")[:80] or "-"
+
+
+def _read(response: httpx.Response) -> bytes:
+    content = bytearray()
+    for chunk in response.iter_bytes():
+        content += chunk
+        if len(content) > _LARGEST_ANSWER:
+            raise _Malformed(f"it is larger than {_LARGEST_ANSWER // 2**20} MiB")
+    return bytes(content)
+
+
+def _field(answer: Answer, name: str, kind: type[_T]) -> _T:
+    value = answer.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool) or value == "":
+        raise _Malformed(f"{name!r} is not {'a text' if kind is str else f'of type {kind.__name__}'}")
+    return value
+
+
+def _optional_time(answer: Answer, name: str) -> int | None:
+    return None if answer.get(name) is None else _field(answer, name, int)
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Return the seconds of a Retry-After header: a number or a date; None if it has neither."""
+    if not header:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,91 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Definitions: what users write down by name, and what changing one did."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .mount import Mount
+from .names import check_name
+from .store import Data
+
+
+class Outcome(t.NamedTuple):
+    """What a change did: the definition before and after (None where it is not), for diffs."""
+
+    changed: bool
+    before: Data | None
+    after: Data | None
+    warnings: tuple[str, ...] = ()
+
+
+def write_definition(
+    mount: Mount,
+    section: str,
+    name: str,
+    entry: Data,
+    check: t.Callable[[Data], None] = lambda data: None,
+    *,
+    dry_run: bool,
+) -> Outcome:
+    """Write an entry of a section of the definitions; check sees all of them first and may raise."""
+    before: Data | None = None
+
+    def change(data: Data) -> bool:
+        nonlocal before
+        check(data)
+        before = data.setdefault(section, {}).get(name)
+        data[section][name] = entry
+        return bool(before != entry)
+
+    changed = _apply(mount, change, dry_run)
+    return Outcome(changed, named(name, before), named(name, entry))
+
+
+def delete_definition(
+    mount: Mount, section: str, name: str, check: t.Callable[[Data], None] = lambda data: None, *, dry_run: bool
+) -> Outcome:
+    """Remove an entry of a section of the definitions; check sees all of them first and may raise."""
+    before: Data | None = None
+
+    def change(data: Data) -> bool:
+        nonlocal before
+        before = data.get(section, {}).get(name)
+        if before is None:
+            return False
+        check(data)
+        del data[section][name]
+        return True
+
+    changed = _apply(mount, change, dry_run)
+    return Outcome(changed, named(name, before), None)
+
+
+def named(name: str, entry: Data | None) -> Data | None:
+    """Return a definition as users see it: with its name."""
+    return {"name": name, **entry} if entry is not None else None
+
+
+def read_definitions(mount: Mount, section: str, name: str | None) -> list[Data]:
+    """Return the entries of a section, or the one with this name, sorted by name."""
+    if name is not None:
+        check_name(name, "name")
+    entries = mount.definitions(section)
+    return [{"name": key, **entries[key]} for key in sorted(entries) if name is None or key == name]
+
+
+def _apply(mount: Mount, change: t.Callable[[Data], bool], dry_run: bool) -> bool:
+    if not dry_run:
+        return mount.define(change)
+    result = False
+
+    def look(data: Data) -> bool:
+        nonlocal result
+        result = change(data)
+        return False
+
+    mount.define(look)
+    return result

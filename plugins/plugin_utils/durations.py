@@ -1,0 +1,39 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Durations as users write them, times as users read them."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from datetime import UTC, datetime
+
+from .errors import OpenAICredsError
+
+_DURATION = re.compile(r"(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s?)?", re.ASCII)
+_UNITS = (86400, 3600, 60, 1)
+
+#: Ten years. Nothing here lives longer, and every date stays representable.
+LONGEST = 3650 * 86400
+
+
+def parse_duration(value: t.Any, option: str, *, least: int = 1) -> int:
+    """Return the seconds of a duration such as 90, 90s, 30m, 1h30m or 7d.
+
+    Raises OpenAICredsError, which names option, for anything else and for less than least seconds.
+    """
+    text = str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    match = _DURATION.fullmatch(text) if text and len(text) <= 32 else None
+    if match is None:
+        raise OpenAICredsError(f"{option}: {value!r} is not a duration; write seconds or e.g. 90s, 30m, 1h30m, 7d")
+    seconds = sum(int(count) * unit for count, unit in zip(match.groups(), _UNITS) if count)
+    if not least <= seconds <= LONGEST:
+        raise OpenAICredsError(f"{option}: {value!r} must be between {least} second(s) and {LONGEST // 86400} days")
+    return seconds
+
+
+def rfc3339(timestamp: float) -> str:
+    """Return a Unix time as an RFC 3339 time in UTC, in whole seconds."""
+    return datetime.fromtimestamp(int(timestamp), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,44 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The errors a user sees: each is one sentence that says what to do."""
+
+from __future__ import annotations
+
+
+class OpenAICredsError(Exception):
+    """Something a user can act on; str(error) is one sentence without secrets."""
+
+
+class StoreError(OpenAICredsError):
+    """The store cannot be read or written."""
+
+
+class Conflict(StoreError):
+    """A compare-and-set found another version than the one expected."""
+
+
+class ApiError(OpenAICredsError):
+    """A call to OpenAI that failed.
+
+    status is the HTTP status, or None when there was no answer; may_have_happened says that the call may have taken
+    effect all the same.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        status: int | None = None,
+        error_type: str | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        may_have_happened: bool = False,
+    ) -> None:
+        super().__init__(text)
+        self.status = status
+        self.error_type = error_type
+        self.code = code
+        self.request_id = request_id
+        self.may_have_happened = may_have_happened

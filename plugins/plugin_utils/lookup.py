@@ -1,0 +1,44 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What all lookups share: options in, a mount out, and errors as sentences."""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+
+from ansible.errors import AnsibleError
+
+from .action import unexpected
+from .errors import OpenAICredsError
+from .mount import Mount
+from .settings import NAMES, VARIABLES, open_mount, resolve
+
+
+def prepare(
+    plugin: t.Any, variables: t.Mapping[str, t.Any], given: dict[str, t.Any], own: t.Sequence[str]
+) -> tuple[Mount, dict[str, t.Any]]:
+    """Return the mount, the lookup's own options, and under settings those of the store."""
+    unknown = sorted(set(given) - set(own) - NAMES)
+    if unknown:
+        known = ", ".join(sorted({*own, *NAMES}))
+        raise OpenAICredsError(f"{', '.join(unknown)}: there is no such option of this lookup; there are {known}")
+    plugin.set_options(direct=given)
+    options = {name: plugin.get_option(name) for name in own}
+    templated = {name: plugin._templar.template(variables[name]) for name in VARIABLES if name in variables}
+    options["settings"] = resolve(given, templated)
+    return open_mount(options["settings"]), options
+
+
+@contextlib.contextmanager
+def plain_errors() -> t.Iterator[None]:
+    """Turn errors of the engine into errors of Ansible."""
+    try:
+        yield
+    except OpenAICredsError as error:
+        raise AnsibleError(str(error)) from None
+    except AnsibleError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise AnsibleError(unexpected(error)) from None

@@ -1,0 +1,85 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A mount: one organization's worth of state, and all that the domain needs to work on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+import typing as t
+
+from .errors import Conflict, OpenAICredsError
+from .store import Data, Store, Write
+
+if t.TYPE_CHECKING:
+    from .client import OpenAI
+
+_DEFINITIONS = "definitions"
+_CONFLICTS = 50
+
+
+def _silent(_line: str) -> None:
+    pass
+
+
+@dataclasses.dataclass
+class Mount:
+    """Where state is (store) and who asks (issued_by).
+
+    What users define (the config with the admin key, projects, roles) is one document, so that it is read at once and
+    a project cannot be deleted while somebody begins to use it.
+    """
+
+    name: str
+    store: Store
+    issued_by: dict[str, str] = dataclasses.field(default_factory=dict)
+    log: t.Callable[[str], None] = _silent
+    clock: t.Callable[[], float] = time.time
+
+    def now(self) -> int:
+        """Return the Unix time in whole seconds."""
+        return int(self.clock())
+
+    def definitions(self, section: str) -> Data:
+        """Return a section of the definitions (config, projects, roles); not to be changed by the caller."""
+        document = self.store.read(_DEFINITIONS)
+        return t.cast(Data, document.data.get(section, {})) if document else {}
+
+    def define(self, change: t.Callable[[Data], bool]) -> bool:
+        """Apply a change to the definitions, again if somebody else was faster; returns whether it changed anything.
+
+        change gets all sections, alters them in place and says whether it did; what it raises leaves them as they are.
+        """
+        for attempt in range(_CONFLICTS):
+            document = self.store.read(_DEFINITIONS)
+            data = _copy(document.data) if document else {}
+            if not change(data):
+                return False
+            try:
+                self.store.write(Write(_DEFINITIONS, data, document.version if document else 0))
+            except Conflict:
+                time.sleep(random.uniform(0.0, 0.01 * (attempt + 1)))
+                continue
+            return True
+        raise Conflict(f"mount {self.name}: too many others are changing it at the same time; try again")
+
+    def openai(self) -> OpenAI:
+        """Return a client with the mount's admin key."""
+        config = self.definitions("config")
+        if not config:
+            raise OpenAICredsError(
+                f"OpenAI client not configured: mount {self.name!r} has no admin key; run openai_config first"
+            )
+        from .client import OpenAI
+
+        return OpenAI(config["api_endpoint"], config["admin_api_key"], config["organization_id"], log=self.log)
+
+
+def _copy(value: t.Any) -> t.Any:
+    """Return a copy of JSON data whose objects can be changed."""
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return list(value) if isinstance(value, list) else value

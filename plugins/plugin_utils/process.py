@@ -1,0 +1,68 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Processes: who is at work on a record, whether they still are, and which run they belong to."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import typing as t
+
+#: A process, so that any other can say whether it still runs:
+#: machine (boot and process id space), pid, started (the kernel's start time of the pid).
+Process = dict[str, str | int]
+
+
+def _machine() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot_id:
+            return f"{boot_id.read().strip()}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _started(pid: int) -> int | None:
+    """Return when a process was started, in kernel ticks; 0 where the kernel does not say; None if it is not running."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+    except FileNotFoundError:
+        if os.path.exists("/proc/self/stat"):
+            return None
+    except ProcessLookupError:
+        return None
+    else:
+        # A zombie has ended; only its parent has not looked yet.
+        return None if fields[0] in "ZX" else int(fields[19])
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return 0
+
+
+def _process(pid: int) -> Process:
+    return {"machine": _machine(), "pid": pid, "started": _started(pid) or 0}
+
+
+def this_process() -> Process:
+    """Return the calling process."""
+    return _process(os.getpid())
+
+
+def this_run() -> Process:
+    """Return the main process of this run: ansible-playbook itself, also when called in one of its workers."""
+    parent = multiprocessing.parent_process()
+    return _process(parent.pid if parent is not None and parent.pid else os.getpid())
+
+
+def is_running(process: t.Mapping[str, t.Any]) -> bool | None:
+    """Say whether a process still runs; None when it is on another machine and cannot be seen from here."""
+    if process.get("machine") != _machine():
+        return None
+    return bool(_started(int(process["pid"])) == process["started"])

@@ -1,0 +1,38 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Projects: names for OpenAI's project ids."""
+
+from __future__ import annotations
+
+from .definitions import Outcome, delete_definition, write_definition
+from .errors import OpenAICredsError
+from .mount import Mount
+from .names import check_name, check_openai_id
+from .store import Data
+
+#: The sections of the definitions whose entries may name a project.
+_USERS = {"roles": "roles"}
+
+
+def write_project(mount: Mount, name: str, project_id: str, description: str, *, dry_run: bool) -> Outcome:
+    """Register a project id under a name."""
+    check_name(name, "name")
+    project = {"project_id": check_openai_id(project_id, "project_id"), "description": description}
+    return write_definition(mount, "projects", name, project, dry_run=dry_run)
+
+
+def delete_project(mount: Mount, name: str, *, dry_run: bool) -> Outcome:
+    """Forget a project, unless something uses it."""
+
+    def refuse_if_used(data: Data) -> None:
+        for section, plural in _USERS.items():
+            users = sorted(user for user, entry in data.get(section, {}).items() if entry.get("project") == name)
+            if users:
+                raise OpenAICredsError(
+                    f"project has {plural} that use it, cannot delete: {', '.join(users)} use {name!r}"
+                )
+
+    check_name(name, "name")
+    return delete_definition(mount, "projects", name, refuse_if_used, dry_run=dry_run)

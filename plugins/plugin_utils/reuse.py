@@ -1,0 +1,65 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One lease per run: however often, wherever and at whatever instant the run's processes ask for the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+
+from .errors import Conflict
+from .leases import INTENTS, Claim, accounts_of, credential, issue, read_lease, settle
+from .mount import Mount
+from .process import is_running, this_run
+from .store import Data, Document
+
+_POLL_SECONDS = 0.02
+
+
+def shared_credential(mount: Mount, role_name: str, ttl: int | None, min_remaining: int) -> tuple[Data, bool]:
+    """Return the run's credential for a role and ttl, and whether it was issued by this call.
+
+    The run's claim says which lease it is, and who is issuing it while there is none yet. min_remaining is in
+    seconds; more than a lease ever has counts as half of what it has.
+    """
+    run = this_run()
+    wanted = json.dumps([run, role_name, ttl])
+    path = f"{INTENTS}c{hashlib.sha256(wanted.encode()).hexdigest()[:32]}"
+    while True:
+        document = mount.store.read(path)
+        version = document.version if document else 0
+        if document and document.data["kind"] == "issue":
+            lease = _lease(mount, document)
+            if lease is None:
+                if _is_at_work(document):
+                    time.sleep(_POLL_SECONDS)
+                    continue
+                lease = _lease(mount, document)
+            if lease is None:
+                # Nobody is at it and there is no lease: interrupted. What it has made goes first.
+                client = mount.openai()
+                settle(mount, client, document, accounts_of(client, document.data["lease"]))
+                continue
+            if lease["expires_at"] - mount.now() > _least(min_remaining, lease["duration"]):
+                return credential(lease, lease["api_key"]), False
+        try:
+            return issue(mount, role_name, ttl, Claim(path, version, run)), True
+        except Conflict:
+            continue
+
+
+def _lease(mount: Mount, claim: Document) -> Data | None:
+    lease = read_lease(mount, claim.data["lease"]["lease_id"])
+    return lease.data if lease else None
+
+
+def _is_at_work(claim: Document) -> bool:
+    owner = claim.data["owner"]
+    return owner is not None and is_running(owner) is not False
+
+
+def _least(min_remaining: int, duration: int) -> int:
+    return min_remaining if min_remaining < duration else duration // 2

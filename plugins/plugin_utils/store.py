@@ -1,0 +1,79 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The store: documents by path, changed only by compare-and-set. Backends know nothing of leases."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import typing as t
+
+Data = dict[str, t.Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """One stored document. version counts its writes from 1."""
+
+    path: str
+    data: Data
+    version: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Write:
+    """A document to be written if its stored version is still version; 0 means that it must not exist.
+
+    due is the Unix time at which somebody has to look at the document; it can be asked for without opening it.
+    """
+
+    path: str
+    data: Data
+    version: int = 0
+    due: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What is known of the documents below a prefix without opening them."""
+
+    count: int
+    earliest_due: int | None
+
+
+class Store(abc.ABC):
+    """What the domain asks of a backend.
+
+    A path is one or more parts of lowercase letters, digits and _, separated by /; its last part may also have
+    one -, and documents of one folder that share what stands before it may be kept together: they are read and
+    written faster at the same time, slower one by one.
+    """
+
+    @abc.abstractmethod
+    def read(self, path: str) -> Document | None:
+        """Return the document at a path, or None."""
+
+    @abc.abstractmethod
+    def write(self, *writes: Write) -> None:
+        """Write each document, or raise Conflict if one has another version than expected.
+
+        Each single document is written whole or not at all; after a Conflict others may have been written.
+        """
+
+    @abc.abstractmethod
+    def delete(self, *paths: str) -> None:
+        """Remove documents beyond recovery. Those that are not there count as removed."""
+
+    @abc.abstractmethod
+    def scan(self, prefix: str, due_before: int | None = None) -> t.Iterator[Document]:
+        """Yield the documents whose path begins with a prefix that ends in /, if given only those due by then."""
+
+    @abc.abstractmethod
+    def summary(self, prefix: str) -> Summary:
+        """Return the number of documents below a prefix and the earliest time at which one is due."""
+
+    @abc.abstractmethod
+    def new_key(self, folder: str) -> str:
+        """Return an unused last part for a path in a folder that will hold many documents."""

@@ -1,0 +1,366 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The embedded store: every document in files that ansible-vault can view and rekey.
+
+    <store_path>/<mount>/<folder>/<group>.<generation>.<count>.<due>
+
+A file holds the documents of one folder that share a group (see Store). Its name tells its generation, which grows
+with each write, how many documents it holds and when the first of them is due, so that counting and finding what is
+due need not derive a vault key per file. A file is never changed: a new generation is written beside, fsynced and
+renamed into place, then the old one is removed. The highest generation counts, whatever a crash left beside it.
+
+Readers take no lock. Writers hold one on the mount's folder, for the time of a write.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+import stat
+import time
+import typing as t
+
+from ansible.errors import AnsibleError
+from ansible.parsing.vault import AnsibleVaultFormatError, VaultLib, match_encrypt_secret
+
+from .errors import Conflict, StoreError
+from .names import base36, random_text
+from .store import Data, Document, Store, Summary, Write
+
+#: Documents in one file. More makes a write slower, fewer makes a listing slower.
+GROUP_SIZE = 64
+_CACHED_FILES = 64
+_LOCK_SECONDS = 60.0
+_ABANDONED_SECONDS = 3600
+_LARGEST_FILE = 256 * 2**20
+_TEMPORARY = ".tmp-"
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    folder: str
+    group: str
+    generation: int
+    count: int
+    due: int
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.folder, f"{self.group}.{self.generation}.{self.count}.{self.due}")
+
+
+class _Entry(t.NamedTuple):
+    data: Data
+    version: int
+    due: int
+
+
+_Entries = dict[str, _Entry]
+
+
+class VaultedFileStore(Store):
+    """Documents in vaulted files below one folder.
+
+    secrets are the vault secrets given to Ansible, as pairs of vault id and secret; encrypt_identity chooses
+    the one to encrypt with, like --encrypt-vault-id.
+    """
+
+    def __init__(
+        self,
+        store_path: str,
+        mount: str,
+        secrets: t.Sequence[tuple[str, t.Any]],
+        encrypt_identity: str | None = None,
+    ) -> None:
+        if not secrets:
+            raise StoreError(
+                "store vaulted_file needs a vault secret to encrypt with: give --vault-password-file, --ask-vault-pass "
+                "or --vault-id, or set ANSIBLE_VAULT_PASSWORD_FILE"
+            )
+        self._root = os.path.abspath(os.path.expanduser(store_path))
+        self._mount = os.path.join(self._root, mount)
+        self._vault = VaultLib(list(secrets))
+        self._encrypt_identity = encrypt_identity
+        self._cache: collections.OrderedDict[str, tuple[tuple[int, ...], _Entries]] = collections.OrderedDict()
+
+    def read(self, path: str) -> Document | None:
+        folder, group, key = self._locate(path)
+        entries = self._entries(folder, group)[1]
+        return Document(path, entries[key].data, entries[key].version) if key in entries else None
+
+    def write(self, *writes: Write) -> None:
+        with self._locked(create=True):
+            for (folder, group), members in self._grouped({write.path: write for write in writes}).items():
+                current, entries = self._entries(folder, group)
+                entries = dict(entries)
+                for key, write in members.items():
+                    if (entries[key].version if key in entries else 0) != write.version:
+                        raise Conflict(f"{write.path} was changed by somebody else at the same time")
+                    entries[key] = _Entry(write.data, write.version + 1, write.due)
+                self._replace(folder, group, current, entries)
+
+    def delete(self, *paths: str) -> None:
+        with self._locked(create=False) as exists:
+            if not exists:
+                return
+            for (folder, group), members in self._grouped(dict.fromkeys(paths)).items():
+                current, entries = self._entries(folder, group)
+                kept = {key: entry for key, entry in entries.items() if key not in members}
+                if len(kept) < len(entries):
+                    self._replace(folder, group, current, kept)
+
+    def scan(self, prefix: str, due_before: int | None = None) -> t.Iterator[Document]:
+        for folder, relative in self._folders(prefix):
+            for group, file in sorted(self._files(folder).items()):
+                if due_before is not None and file.due > due_before:
+                    continue
+                for key, entry in self._entries(folder, group)[1].items():
+                    if due_before is None or entry.due <= due_before:
+                        yield Document(f"{relative}/{key}", entry.data, entry.version)
+
+    def summary(self, prefix: str) -> Summary:
+        files = [file for folder, _relative in self._folders(prefix) for file in self._files(folder).values()]
+        return Summary(sum(file.count for file in files), min((file.due for file in files), default=None))
+
+    def new_key(self, folder: str) -> str:
+        files = self._files(os.path.join(self._mount, folder))
+        free = [group for group, file in files.items() if file.count < GROUP_SIZE]
+        group = min(free) if free else base36(int(max(files), 36) + 1 if files else 0, 3)
+        return f"{group}-{random_text(12)}"
+
+    def _locate(self, path: str) -> tuple[str, str, str]:
+        folder, _slash, key = path.rpartition("/")
+        return os.path.join(self._mount, folder) if folder else self._mount, key.partition("-")[0], key
+
+    def _grouped(self, by_path: t.Mapping[str, t.Any]) -> dict[tuple[str, str], dict[str, t.Any]]:
+        groups: dict[tuple[str, str], dict[str, t.Any]] = {}
+        for path, value in by_path.items():
+            folder, group, key = self._locate(path)
+            groups.setdefault((folder, group), {})[key] = value
+        return groups
+
+    def _folders(self, prefix: str) -> t.Iterator[tuple[str, str]]:
+        """Yield the folders at and below a prefix, as full and as document paths."""
+        top = os.path.join(self._mount, prefix.rstrip("/"))
+        yield top, prefix.rstrip("/")
+        for name in sorted(self._names(top)):
+            if "." not in name:
+                yield os.path.join(top, name), f"{prefix}{name}"
+
+    def _names(self, folder: str) -> list[str]:
+        if not self._is_ours(folder):
+            return []
+        try:
+            return os.listdir(folder)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"store_path: cannot list {folder}: {error.strerror}") from None
+
+    def _files(self, folder: str) -> dict[str, _File]:
+        """Return the current file of every group in a folder."""
+        files: dict[str, _File] = {}
+        for name in self._names(folder):
+            group, *numbers = name.rsplit(".", 3)
+            if not group or len(numbers) != 3 or not all(number.isdecimal() for number in numbers):
+                continue
+            generation, count, due = map(int, numbers)
+            if group not in files or generation > files[group].generation:
+                files[group] = _File(folder, group, generation, count, due)
+        return files
+
+    def _entries(self, folder: str, group: str) -> tuple[_File | None, _Entries]:
+        """Return the current file of a group, if there is one, and what it holds."""
+        while True:
+            file = self._files(folder).get(group)
+            if file is None:
+                return None, {}
+            try:
+                return file, self._load(file.path)
+            except FileNotFoundError:
+                # Somebody wrote the next generation between the listing and the opening.
+                continue
+
+    def _load(self, path: str) -> _Entries:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+            raise StoreError(f"store_path: cannot open {path}: {why}") from None
+        with open(descriptor, "rb") as stream:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise StoreError(f"store_path: {path} is not a regular file")
+            if status.st_uid != os.geteuid():
+                raise StoreError(f"store_path: {path} belongs to another user (uid {status.st_uid})")
+            if status.st_size > _LARGEST_FILE:
+                raise StoreError(f"store_path: {path} is corrupted: it is {status.st_size} bytes long")
+            identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+            cached = self._cache.get(path)
+            if cached is not None and cached[0] == identity:
+                return cached[1]
+            entries = self._decrypt(path, stream.read())
+        self._remember(path, identity, entries)
+        return entries
+
+    def _remember(self, path: str, identity: tuple[int, ...], entries: _Entries) -> None:
+        self._cache[path] = (identity, entries)
+        while len(self._cache) > _CACHED_FILES:
+            with contextlib.suppress(KeyError):  # another thread was faster
+                self._cache.popitem(last=False)
+
+    def _decrypt(self, path: str, content: bytes) -> _Entries:
+        if not content.startswith(b"$ANSIBLE_VAULT;"):
+            raise StoreError(f"store_path: {path} is corrupted: it is not a vaulted file; nothing was changed")
+        try:
+            text = self._vault.decrypt(content)
+        except AnsibleVaultFormatError:
+            raise StoreError(
+                f"store_path: {path} is corrupted: its vault format is broken; nothing was changed"
+            ) from None
+        except AnsibleError:
+            raise StoreError(
+                f"store_path: {path} cannot be decrypted: wrong vault password, or the file is corrupted; "
+                "nothing was changed"
+            ) from None
+        try:
+            return {
+                key: _Entry(dict(entry["data"]), int(entry["version"]), int(entry["due"]))
+                for key, entry in json.loads(text)["documents"].items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise StoreError(
+                f"store_path: {path} is corrupted: it does not hold documents of this store; nothing was changed"
+            ) from None
+
+    def _encrypt(self, entries: _Entries) -> bytes:
+        documents = {key: entry._asdict() for key, entry in entries.items()}
+        text = json.dumps({"documents": documents}, separators=(",", ":"))
+        try:
+            vault_id, secret = match_encrypt_secret(self._vault.secrets, encrypt_vault_id=self._encrypt_identity)
+        except AnsibleError as error:
+            raise StoreError(f"vault_encrypt_identity: {error}") from None
+        # The salt is ours: with a fixed one (VAULT_ENCRYPT_SALT) all files would share a key stream.
+        return t.cast(bytes, self._vault.encrypt(text, secret, vault_id=vault_id, salt=os.urandom(32)))
+
+    def _replace(self, folder: str, group: str, current: _File | None, entries: _Entries) -> None:
+        """Make entries the next generation of a group; nothing to hold means no file. The lock is held."""
+        if entries:
+            due = min(entry.due for entry in entries.values())
+            new = _File(folder, group, current.generation + 1 if current else 1, len(entries), due)
+            self._make_folder(folder)
+            temporary = os.path.join(folder, f"{_TEMPORARY}{os.getpid()}-{random_text(8)}")
+            try:
+                descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+                with open(descriptor, "wb") as stream:
+                    stream.write(self._encrypt(entries))
+                    stream.flush()
+                    os.fsync(descriptor)
+                    status = os.fstat(descriptor)
+                os.rename(temporary, new.path)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise StoreError(f"store_path: cannot write in {folder}: {error.strerror}") from None
+            self._remember(new.path, (status.st_ino, status.st_mtime_ns, status.st_size), entries)
+            self._sync(folder)
+        for name in self._names(folder):
+            if name.startswith(f"{group}.") and name.count(".") == 3:
+                if not entries or int(name.split(".")[1]) < new.generation:
+                    self._unlink(os.path.join(folder, name))
+            elif name.startswith(_TEMPORARY):
+                self._remove_abandoned(os.path.join(folder, name))
+        if not entries and folder != self._mount:
+            with contextlib.suppress(OSError):  # other groups are still in it
+                os.rmdir(folder)
+
+    def _unlink(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self._cache.pop(path, None)
+
+    def _remove_abandoned(self, temporary: str) -> None:
+        """Remove what a killed writer left. Writers hold the lock, so an old one belongs to nobody."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.lstat(temporary).st_mtime < time.time() - _ABANDONED_SECONDS:
+                os.unlink(temporary)
+
+    @staticmethod
+    def _sync(folder: str) -> None:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _is_ours(self, folder: str) -> bool:
+        """Return whether a folder exists; raise StoreError if it is not a folder of this user's."""
+        try:
+            status = os.lstat(folder)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StoreError(f"store_path: cannot use {folder}: {error.strerror}") from None
+        if stat.S_ISLNK(status.st_mode):
+            raise StoreError(f"store_path: {folder} is a symbolic link; name the folder itself")
+        if not stat.S_ISDIR(status.st_mode):
+            raise StoreError(f"store_path: {folder} is not a folder")
+        if status.st_uid != os.geteuid():
+            raise StoreError(f"store_path: {folder} belongs to another user (uid {status.st_uid})")
+        if stat.S_IMODE(status.st_mode) & 0o022:
+            raise StoreError(f"store_path: {folder} can be written by others; chmod 700 it")
+        return True
+
+    def _make_folder(self, folder: str) -> None:
+        if folder != self._root and not folder.startswith(self._root + os.sep):
+            raise StoreError(f"store_path: {folder} is outside of {self._root}")
+        if not self._is_ours(folder):
+            if folder == self._root:
+                os.makedirs(os.path.dirname(folder), exist_ok=True)
+            else:
+                self._make_folder(os.path.dirname(folder))
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+            self._is_ours(folder)
+
+    @contextlib.contextmanager
+    def _locked(self, create: bool) -> t.Iterator[bool]:
+        """Hold the writers' lock; yields whether the mount's folder exists."""
+        if create:
+            try:
+                self._make_folder(self._mount)
+            except OSError as error:
+                raise StoreError(f"store_path: cannot create {self._mount}: {error.strerror}") from None
+        elif not self._is_ours(self._mount):
+            yield False
+            return
+        # The folder itself is what is locked: no file of ours is without content.
+        descriptor = os.open(self._mount, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            end = time.monotonic() + _LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        raise StoreError(
+                            f"store_path: {self._mount} is locked by another process for over {_LOCK_SECONDS:.0f} s"
+                        ) from None
+                    time.sleep(0.002)
+                except OSError as error:
+                    raise StoreError(
+                        f"store_path: {self._mount} cannot be locked ({error.strerror}); use a local file system"
+                    ) from None
+            yield True
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A control node to try things on: a home, a vault password, a mount, and real ansible-playbook processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import yaml
+from ansible.parsing.vault import VaultSecret
+from ansible_collections.ephemeral.openai.plugins.plugin_utils import config, projects, roles
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.vaulted_file import VaultedFileStore
+from double.client import Double
+
+VAULT_PASSWORD = "VaultPasswordOfTheTests-7f3a"
+PROJECT = "proj_lab"
+COLLECTIONS = Path(__file__).resolve().parent.parent / ".build" / "collections"
+
+#: What a role is like unless a test says otherwise.
+ROLE: dict[str, t.Any] = {
+    "project": None,
+    "project_id": PROJECT,
+    "service_account_name_template": "vault-{{.RoleName}}-{{.RandomSuffix}}",
+    "service_account_description": "",
+    "ttl": "1h",
+    "max_ttl": "24h",
+    "renewable": True,
+    "scopes": [],
+    "native_expiry": True,
+}
+
+
+@dataclasses.dataclass
+class Run:
+    """A finished process. out is all that it printed."""
+
+    rc: int
+    out: str
+
+
+class Lab:
+    """One control node below a folder of its own."""
+
+    def __init__(self, path: Path, double: Double, store: str = "vaulted_file") -> None:
+        self.path = path
+        self.double = double
+        self.store = store
+        self.home = path / "home"
+        self.store_path = path / "store"
+        self.password_file = path / "vault-password"
+        self.home.mkdir(parents=True)
+        self.password_file.write_text(VAULT_PASSWORD)
+        self.password_file.chmod(0o600)
+        (path / "ansible.cfg").write_text("[defaults]\nlocalhost_warning = False\n[inventory]\ninventory_unparsed_warning = False\n")
+        kept = {name: os.environ[name] for name in ("LANG", "SSL_CERT_FILE") if name in os.environ}
+        self.env: dict[str, str] = {
+            **kept,
+            "HOME": str(self.home),
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "ANSIBLE_CONFIG": str(path / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+            "ANSIBLE_VAULT_PASSWORD_FILE": str(self.password_file),
+            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            "OPENAI_CREDS_STORE": store,
+            "OPENAI_CREDS_STORE_PATH": str(self.store_path),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def mount(self, name: str = "openai", clock: t.Callable[[], float] | None = None) -> Mount:
+        """Return the mount as the engine sees it, in this process."""
+        store = VaultedFileStore(str(self.store_path), name, [("default", VaultSecret(VAULT_PASSWORD.encode()))])
+        return Mount(name, store, **({"clock": clock} if clock else {}))
+
+    def configure(self, **role: t.Any) -> Mount:
+        """Configure the mount with the double's admin key and write a role, my-role unless it has a name."""
+        mount = self.mount()
+        config.write_config(
+            mount,
+            admin_api_key=self.double.admin_key,
+            admin_api_key_id=self.double.admin_key_id,
+            organization_id=self.double.organization,
+            api_endpoint=self.double.url,
+            replace_key=True,
+            validate=False,
+            dry_run=False,
+        )
+        projects.write_project(mount, "lab", PROJECT, "", dry_run=False)
+        self.role(**role)
+        return mount
+
+    def role(self, name: str = "my-role", **role: t.Any) -> None:
+        """Write a role."""
+        roles.write_role(self.mount(), name, **{**ROLE, **role}, dry_run=False)
+
+    def command(self, *command: str, env: t.Mapping[str, str] | None = None, timeout: float = 120) -> Run:
+        """Run a command on the control node."""
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            env={**self.env, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+        )
+        return Run(done.returncode, done.stdout.decode(errors="replace"))
+
+    def playbook(self, plays: t.Any, name: str = "play.yml") -> str:
+        """Write a playbook: plays, or tasks for localhost; returns its path."""
+        if isinstance(plays, list) and plays and "hosts" not in plays[0]:
+            plays = [{"hosts": "localhost", "gather_facts": False, "tasks": plays}]
+        path = self.path / name
+        path.write_text(plays if isinstance(plays, str) else yaml.safe_dump(plays, sort_keys=False))
+        return str(path)
+
+    def play(self, plays: t.Any, *args: str, env: t.Mapping[str, str] | None = None, timeout: float = 120) -> Run:
+        """Run a playbook, given as in playbook(), in an ansible-playbook process."""
+        return self.command("ansible-playbook", self.playbook(plays), *args, env=env, timeout=timeout)
+
+    def start(self, plays: t.Any, *args: str, env: t.Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start a playbook in a process group of its own."""
+        return subprocess.Popen(
+            ("ansible-playbook", self.playbook(plays), *args),
+            cwd=self.path,
+            env={**self.env, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def accounts(self) -> set[str]:
+        """Return the names of the service accounts that exist at OpenAI."""
+        return {account["name"] for account in self.double.state()["service_accounts"]}
+
+    def leases(self) -> dict[str, str]:
+        """Return what the store holds: account name to status."""
+        return {record.lease["service_account"]: record.status for record in records(self.mount())}
