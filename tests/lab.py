@@ -57,7 +57,9 @@ class Lab:
         self.home.mkdir(parents=True)
         self.password_file.write_text(VAULT_PASSWORD)
         self.password_file.chmod(0o600)
-        (path / "ansible.cfg").write_text("[defaults]\nlocalhost_warning = False\n[inventory]\ninventory_unparsed_warning = False\n")
+        (path / "ansible.cfg").write_text(
+            "[defaults]\nlocalhost_warning = False\n[inventory]\ninventory_unparsed_warning = False\n"
+        )
         kept = {name: os.environ[name] for name in ("LANG", "SSL_CERT_FILE") if name in os.environ}
         self.env: dict[str, str] = {
             **kept,

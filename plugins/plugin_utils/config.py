@@ -36,6 +36,25 @@ def write_config(
     dry_run: bool,
 ) -> Outcome:
     """Configure a mount. What is None stays as it is stored; the stored key stays unless replace_key."""
+    while True:
+        outcome = _write_config(
+            mount, admin_api_key, admin_api_key_id, organization_id, api_endpoint, replace_key, validate, dry_run
+        )
+        if outcome:
+            return outcome
+
+
+def _write_config(
+    mount: Mount,
+    admin_api_key: str | None,
+    admin_api_key_id: str | None,
+    organization_id: str | None,
+    api_endpoint: str | None,
+    replace_key: bool,
+    validate: bool,
+    dry_run: bool,
+) -> Outcome | None:
+    """Try once; returns None if the config was changed by somebody else meanwhile."""
     stored = mount.definitions("config") or None
     config: Data = dict(stored) if stored else {"api_endpoint": DEFAULT_ENDPOINT, "organization_id": None}
     if api_endpoint is not None:
@@ -61,13 +80,13 @@ def write_config(
 
     def change(data: Data) -> bool:
         if (data.get("config") or None) != stored:
-            raise OpenAICredsError(f"mount {mount.name}: its config was changed by somebody else at the same time")
+            return False
         data["config"] = config
         return True
 
     changed = config != stored
-    if changed and not dry_run:
-        mount.define(change)
+    if changed and not dry_run and not mount.define(change):
+        return None
     return Outcome(changed, _masked(stored), _masked(config), warnings)
 
 

@@ -303,7 +303,9 @@ class VaultedFileStore(Store):
             os.close(descriptor)
 
     def _is_ours(self, folder: str) -> bool:
-        """Return whether a folder exists; raise StoreError if it is not a folder of this user's."""
+        """Return whether a folder exists; raise StoreError if it, or one above it up to the root, is not this user's."""
+        if folder != self._root and not self._is_ours(os.path.dirname(folder)):
+            return False
         try:
             status = os.lstat(folder)
         except FileNotFoundError:
@@ -321,8 +323,6 @@ class VaultedFileStore(Store):
         return True
 
     def _make_folder(self, folder: str) -> None:
-        if folder != self._root and not folder.startswith(self._root + os.sep):
-            raise StoreError(f"store_path: {folder} is outside of {self._root}")
         if not self._is_ours(folder):
             if folder == self._root:
                 os.makedirs(os.path.dirname(folder), exist_ok=True)

@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from conformance_names import MARKER, PROJECT
 from double.client import Double
 from openai import OpenAI
-
-PROJECT = "proj_conformance"
-MARKER = "MarkerOfTheConformanceTests"
 
 # What would make the SDK talk to something else than the double.
 ENVIRONMENT = ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_BASE_URL")

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import MARKER, PROJECT
+from conformance_names import MARKER, PROJECT
 from double.client import Double
 
 TESTS = str(Path(__file__).resolve().parent.parent)
@@ -47,6 +47,14 @@ def test_it_ends_with_its_parent() -> None:
     while _alive(pid):
         assert time.monotonic() < deadline, "it outlives its parent"
         time.sleep(0.02)
+
+
+def test_a_double_that_has_ended_says_so() -> None:
+    with Double() as double:
+        double.process.kill()
+        double.process.wait()
+        with pytest.raises(RuntimeError, match="exit code: -9"):
+            double.state()
 
 
 def test_it_ends_with_requests_under_way() -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from conftest import PROJECT
+from conformance_names import PROJECT
 from double.client import Double
 from jsonschema import Draft202012Validator, ValidationError
 

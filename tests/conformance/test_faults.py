@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import MARKER, PROJECT
+from conformance_names import MARKER, PROJECT
 from double.client import Double
 
 ACCOUNTS = f"/v1/organization/projects/{PROJECT}/service_accounts"

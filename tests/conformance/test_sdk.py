@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import MARKER, PROJECT
+from conformance_names import MARKER, PROJECT
 from double.client import Double
 from openai import OpenAI
 from openai._base_client import BasePage

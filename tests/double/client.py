@@ -66,7 +66,7 @@ class Double:
         self.stop()
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """One call to the control API; a refusal is a ValueError with the double's reason."""
+        """One call to the control API; a refusal is a ValueError with the double's reason, no answer a RuntimeError."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} if data else {}
         request = urllib.request.Request(self.control + path, data, headers, method=method)
@@ -76,6 +76,9 @@ class Double:
         except urllib.error.HTTPError as error:
             reason = error.read().decode(errors="replace")
             raise ValueError(f"{method} {path}: {error.code} {reason}") from None
+        except OSError as error:
+            ended = self.process.poll()
+            raise RuntimeError(f"{method} {path}: {error}; the double's exit code: {ended}") from error
 
     def state(self) -> Json:
         return cast(Json, self.call("GET", "/state"))

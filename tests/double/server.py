@@ -73,10 +73,8 @@ class Server:
         if rule is not None and rule.kind in ("drop_before", "kill_before"):
             _kill(rule, entry)
             return self._drop(request, entry)
-        if rule is not None and rule.kind in ("refuse", "rate_limit"):
-            answer = _refusal(rule, call)
-        else:
-            answer = _perform(state, call, entry)
+        refused = rule is not None and rule.kind in ("refuse", "rate_limit")
+        answer = _refusal(rule, call) if rule is not None and refused else _perform(state, call, entry)
         if rule is not None and rule.kind in ("drop_after", "kill_after"):
             _kill(rule, entry)
             return self._drop(request, entry)

@@ -19,9 +19,7 @@ def test_a_variable_is_one_credential_however_often_it_is_evaluated(lab: Lab, re
             "hosts": "all",
             "gather_facts": False,
             "vars": {"creds": "{{ %s }}" % (LOOKUP % reuse)},
-            "tasks": [
-                {"ansible.builtin.debug": {"msg": [use] * uses}, "name": f"{uses} uses"} for uses in (8, 8, 4)
-            ],
+            "tasks": [{"ansible.builtin.debug": {"msg": [use] * uses}, "name": f"{uses} uses"} for uses in (8, 8, 4)],
         }
     ]
     hosts = ",".join(f"host{number}" for number in range(10)) + ","
