@@ -52,7 +52,7 @@ test: $(VENV)/ready $(SELF)
 	$(VENV)/bin/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS) tests
 
 bench: $(VENV)/ready $(SELF)
-	$(VENV)/bin/python tests/bench.py
+	$(VENV)/bin/python tests/bench
 
 live: $(VENV)/ready $(SELF)
 	$(VENV)/bin/python tests/live.py

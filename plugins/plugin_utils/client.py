@@ -10,12 +10,14 @@ create that may have happened is never repeated, but reported as such, so that i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import email.utils
 import ipaddress
 import json
 import random
 import re
+import ssl
 import time
 import typing as t
 from urllib.parse import quote, urlsplit
@@ -23,11 +25,19 @@ from urllib.parse import quote, urlsplit
 from .errors import ApiError, OpenAICredsError
 
 try:
+    # Loaded when a connection is first made otherwise, and so in every worker anew.
+    import encodings.idna  # noqa: F401
+
+    import httpcore  # noqa: F401
     import httpx
 except ImportError:
     HAS_HTTPX = False
 else:
     HAS_HTTPX = True
+    _TLS: ssl.SSLContext | None = None
+    # Reading the certificates of all authorities takes longer than a call: once per run, not once per worker.
+    with contextlib.suppress(OSError, ValueError):
+        _TLS = httpx.create_ssl_context()
 
 _TIMEOUT_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
@@ -111,6 +121,8 @@ class OpenAI:
             raise OpenAICredsError(
                 "the Python package httpx is missing; ephemeral.openai needs it to call OpenAI: pip install httpx"
             )
+        if _TLS is None:
+            raise OpenAICredsError("SSL_CERT_FILE, SSL_CERT_DIR: the certificates that they name cannot be read")
         self._endpoint = check_endpoint(endpoint, "api_endpoint")
         self._key = admin_api_key
         self._log = log
@@ -119,10 +131,10 @@ class OpenAI:
         if organization_id:
             headers["OpenAI-Organization"] = organization_id
         local = self._endpoint.startswith("http:")
-        # Plain http stays on this machine, so neither a proxy from the environment nor certificates apply to it.
+        # Plain http stays on this machine, so a proxy from the environment does not apply to it.
         self._http = httpx.Client(
             headers=headers,
-            verify=not local,
+            verify=_TLS,
             trust_env=not local,
             follow_redirects=False,
             timeout=httpx.Timeout(_TIMEOUT_SECONDS, connect=_CONNECT_SECONDS, pool=None),

@@ -103,6 +103,7 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | N
     With a claim the intent stays behind as the run's pointer to the lease, which then holds the key as well; raises
     Conflict if somebody else of the run was faster.
     """
+    mount.store.prepare(writes=2)
     role = find_role(mount, role_name)
     duration = _duration(role, ttl)
     client = mount.openai()

@@ -74,6 +74,9 @@ class Store(abc.ABC):
     def summary(self, prefix: str) -> Summary:
         """Return the number of documents below a prefix and the earliest time at which one is due."""
 
+    def prepare(self, writes: int) -> None:  # noqa: B027 - most backends need not
+        """Hear that so many writes will follow soon. A backend may get ready for them meanwhile."""
+
     @abc.abstractmethod
     def new_key(self, folder: str) -> str:
         """Return an unused last part for a path in a folder that will hold many documents."""

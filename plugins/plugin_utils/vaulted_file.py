@@ -24,6 +24,7 @@ import fcntl
 import json
 import os
 import stat
+import threading
 import time
 import typing as t
 
@@ -65,6 +66,25 @@ class _Entry(t.NamedTuple):
 _Entries = dict[str, _Entry]
 
 
+class _Salt(t.NamedTuple):
+    """A salt not used yet; derived is set when its key has been derived, if that goes on in the background."""
+
+    value: bytes
+    derived: threading.Event | None = None
+
+
+def _in_background(function: t.Callable[[], object]) -> threading.Thread:
+    """Do something that will be done again, and complain, if it does not succeed."""
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception):
+            function()
+
+    thread = threading.Thread(target=quietly, daemon=True)
+    thread.start()
+    return thread
+
+
 class VaultedFileStore(Store):
     """Documents in vaulted files below one folder.
 
@@ -88,6 +108,8 @@ class VaultedFileStore(Store):
         self._mount = os.path.join(self._root, mount)
         self._vault = VaultLib(list(secrets))
         self._encrypt_identity = encrypt_identity
+        self._salts: collections.deque[_Salt] = collections.deque()
+        self._prefetches: dict[tuple[str, str], threading.Thread] = {}
         self._cache: collections.OrderedDict[str, tuple[tuple[int, ...], _Entries]] = collections.OrderedDict()
 
     def read(self, path: str) -> Document | None:
@@ -96,8 +118,12 @@ class VaultedFileStore(Store):
         return Document(path, entries[key].data, entries[key].version) if key in entries else None
 
     def write(self, *writes: Write) -> None:
+        grouped = self._grouped({write.path: write for write in writes})
+        for place in grouped:
+            if place in self._prefetches:
+                self._prefetches.pop(place).join()
         with self._locked(create=True):
-            for (folder, group), members in self._grouped({write.path: write for write in writes}).items():
+            for (folder, group), members in grouped.items():
                 current, entries = self._entries(folder, group)
                 entries = dict(entries)
                 for key, write in members.items():
@@ -129,10 +155,20 @@ class VaultedFileStore(Store):
         files = [file for folder, _relative in self._folders(prefix) for file in self._files(folder).values()]
         return Summary(sum(file.count for file in files), min((file.due for file in files), default=None))
 
+    def prepare(self, writes: int) -> None:
+        # Deriving a vault key takes longer than all else here, and leaves the other cores idle.
+        salts = [_Salt(os.urandom(32), threading.Event()) for _unused in range(writes)]
+        self._salts.extend(salts)
+        _in_background(lambda: collections.deque(map(self._derive, salts)))
+
     def new_key(self, folder: str) -> str:
-        files = self._files(os.path.join(self._mount, folder))
+        folder = os.path.join(self._mount, folder)
+        files = self._files(folder)
         free = [group for group, file in files.items() if file.count < GROUP_SIZE]
         group = min(free) if free else base36(int(max(files), 36) + 1 if files else 0, 3)
+        if free:
+            # It will be needed when the document is written, and there is time until then.
+            self._prefetches[folder, group] = _in_background(lambda: self._entries(folder, group))
         return f"{group}-{random_text(12)}"
 
     def _locate(self, path: str) -> tuple[str, str, str]:
@@ -245,12 +281,29 @@ class VaultedFileStore(Store):
     def _encrypt(self, entries: _Entries) -> bytes:
         documents = {key: entry._asdict() for key, entry in entries.items()}
         text = json.dumps({"documents": documents}, separators=(",", ":"))
+        vault_id, secret = self._encryption_secret()
+        salt = self._salts.popleft() if self._salts else _Salt(os.urandom(32))
+        if salt.derived:
+            salt.derived.wait(_LOCK_SECONDS)
+        # The salt is ours: with a fixed one (VAULT_ENCRYPT_SALT) all files would share a key stream.
+        return t.cast(bytes, self._vault.encrypt(text, secret, vault_id=vault_id, salt=salt.value))
+
+    def _encryption_secret(self) -> tuple[str, t.Any]:
         try:
-            vault_id, secret = match_encrypt_secret(self._vault.secrets, encrypt_vault_id=self._encrypt_identity)
+            return t.cast(
+                "tuple[str, t.Any]",
+                match_encrypt_secret(self._vault.secrets, encrypt_vault_id=self._encrypt_identity),
+            )
         except AnsibleError as error:
             raise StoreError(f"vault_encrypt_identity: {error}") from None
-        # The salt is ours: with a fixed one (VAULT_ENCRYPT_SALT) all files would share a key stream.
-        return t.cast(bytes, self._vault.encrypt(text, secret, vault_id=vault_id, salt=os.urandom(32)))
+
+    def _derive(self, salt: _Salt) -> None:
+        """Have the key of a salt derived; Ansible remembers it."""
+        try:
+            self._vault.encrypt(b"-", self._encryption_secret()[1], salt=salt.value)
+        finally:
+            if salt.derived:
+                salt.derived.set()
 
     def _replace(self, folder: str, group: str, current: _File | None, entries: _Entries) -> None:
         """Make entries the next generation of a group; nothing to hold means no file. The lock is held."""

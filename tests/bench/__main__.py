@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prints each budget of the design that applies: the measured figure, the reference measured in the same run, the ratio.
+
+Not a test: nothing here passes or fails, since a busy machine is no defect.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import typing as t
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent / ".build" / "collections")]
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup  # noqa: E402
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (  # noqa: E402
+    active_records,
+    issue,
+    lease_path,
+    records,
+    revoke,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount  # noqa: E402
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.names import base36, random_text  # noqa: E402
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Write  # noqa: E402
+from double.client import Double  # noqa: E402
+from lab import COLLECTIONS, PROJECT, Lab  # noqa: E402
+
+REPEAT = 25
+EVALUATIONS = 200
+MANY = 100_000
+
+
+def row(what: str, measured: str, reference: str, ratio: float | None, budget: str) -> None:
+    shown = f"{ratio:.2f}" if ratio is not None else ""
+    print(f"| {what} | {measured} | {reference} | {shown} | {budget} |", flush=True)
+
+
+def ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+def median_of(durations: dict[str, list[float]], name: str) -> float:
+    return statistics.median(durations[name])
+
+
+def durations_of(lab: Lab, tasks: list[dict[str, t.Any]]) -> dict[str, list[float]]:
+    """Run tasks in one play and return how long each took, by its name."""
+    log = lab.path / "durations"
+    log.unlink(missing_ok=True)
+    run = lab.play(
+        tasks,
+        env={
+            "BENCH_DURATIONS": str(log),
+            "ANSIBLE_ACTION_PLUGINS": str(HERE / "action_plugins"),
+            "ANSIBLE_LOOKUP_PLUGINS": str(HERE / "lookup_plugins"),
+            "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
+        },
+        timeout=600,
+    )
+    assert run.rc == 0, run.out
+    found: dict[str, list[float]] = {}
+    for line in log.read_text().splitlines():
+        name, seconds = json.loads(line)
+        found.setdefault(name, []).append(seconds)
+    return found
+
+
+def tasks_of_ours(lab: Lab) -> None:
+    """A task of ours, next to one that does nothing and to ansible.builtin.uri making the same call."""
+    headers = {"Authorization": f"Bearer {lab.double.admin_key}", "OpenAI-Organization": lab.double.organization}
+    url = f"{lab.double.url}/organization/projects/{PROJECT}/service_accounts"
+    call = {"url": url, "method": "POST", "headers": headers, "body_format": "json", "body": {"name": "uri"}}
+    tasks: list[dict[str, t.Any]] = []
+    for number in range(REPEAT + 1):
+        name = "warm-up " if number == 0 else ""
+        tasks += [
+            {"name": f"{name}empty", "empty": {}},
+            {"name": f"{name}issue", "ephemeral.openai.openai_creds": {"name": "my-role"}, "register": "issued"},
+            {"name": f"{name}info", "ephemeral.openai.openai_role_info": {}},
+            {
+                "name": f"{name}revoke",
+                "ephemeral.openai.openai_lease": {"lease_id": "{{ issued.creds.lease_id }}"},
+            },
+        ]
+        if number <= 5:
+            tasks.append({"name": f"{name}uri", "ansible.builtin.uri": call, "no_log": True})
+    durations = durations_of(lab, tasks)
+    empty = median_of(durations, "empty")
+    answers: dict[str, list[float]] = {"POST": [], "DELETE": []}
+    for request in lab.double.requests():
+        answers[request["method"]].append(request["finished"] - request["time"])
+    for name, label, method in (
+        ("issue", "openai_creds, without OpenAI's answer", "POST"),
+        ("revoke", "openai_lease revoked, without OpenAI's answer", "DELETE"),
+        ("info", "openai_role_info", ""),
+    ):
+        answer = statistics.median(answers[method]) if method else 0.0
+        took = median_of(durations, name) - answer
+        row(label, ms(took), f"empty action {ms(empty)}", took / empty, f"25 ms over: {ms(took - empty)}")
+    uri, whole = median_of(durations, "uri"), median_of(durations, "issue")
+    row("openai_creds, whole", ms(whole), f"ansible.builtin.uri, same call {ms(uri)}", whole / uri, "")
+
+
+def lookups(lab: Lab) -> None:
+    """A lookup answered by reuse, next to one that does nothing."""
+
+    def task(name: str, lookup: str, count: int) -> dict[str, t.Any]:
+        return {
+            "name": name,
+            "ansible.builtin.set_fact": {"ids": ["{{ lookup('%s', 'my-role').lease_id }}" % lookup] * count},
+        }  # noqa: UP031
+
+    ours = "ephemeral.openai.openai_creds"
+    tasks = [task("first", ours, 1)]
+    for _unused in range(5):
+        tasks += [task("one", ours, 1), task("many", ours, EVALUATIONS + 1)]
+        tasks += [task("empty one", "empty", 1), task("empty many", "empty", EVALUATIONS + 1)]
+    mark = lab.double.mark()
+    durations = durations_of(lab, tasks)
+    each = (median_of(durations, "many") - median_of(durations, "one")) / EVALUATIONS
+    empty = (median_of(durations, "empty many") - median_of(durations, "empty one")) / EVALUATIONS
+    calls = len(lab.double.requests(mark))
+    row("lookup answered by reuse", ms(each), f"empty lookup {ms(empty)}", each / empty, f"3 ms; {calls} call for all")
+
+
+def imports() -> None:
+    code = (
+        "import time, ansible.plugins.action, ansible.parsing.vault, ansible.cli, ansible.plugins.loader as l;"
+        "l.init_plugin_loader(); import ansible.executor.task_queue_manager;"
+        "b = time.perf_counter(); import ansible_collections.ephemeral.openai.plugins.action.openai_creds;"
+        "print(time.perf_counter() - b)"
+    )
+    env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS)}
+    took = statistics.median(
+        float(
+            subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env, text=True, check=True).stdout
+        )
+        for _unused in range(5)
+    )
+    row("first use in a process: imports", ms(took), "", None, "150 ms")
+
+
+def calls_and_writes(lab: Lab) -> None:
+    """What one credential costs: calls to OpenAI, and documents written to the store."""
+    lab.role("scoped", scopes=["api.model.read"])
+    for role, budget in (("my-role", "1"), ("scoped", "2")):
+        mount = lab.mount()
+        writes: list[Write] = []
+        original = mount.store.write
+        mount.store.write = lambda *some: (writes.extend(some), original(*some))[1]  # type: ignore[method-assign]  # noqa: B023
+        mark = lab.double.mark()
+        issue(mount, role)
+        calls = len(lab.double.requests(mark))
+        row(
+            f"one credential of {role}", f"{calls} calls, {len(writes)} writes", "", None, f"{budget} call(s), 2 writes"
+        )
+
+
+def timed_cleanup(lab: Lab) -> None:
+    latency, concurrency = 0.1, 16
+    for number in (200, 1000):
+        past = lab.mount(clock=lambda: time.time() - 7200)
+        for _unused in range(number):
+            issue(past, "my-role", 60)
+        lab.double.settings(latency=latency)
+        began = time.perf_counter()
+        result = cleanup(
+            lab.mount(), orphans="report", max_concurrency=concurrency, limit=None, grace=600, dry_run=False
+        )
+        took = time.perf_counter() - began
+        lab.double.settings(latency=0.0)
+        assert len(result["revoked"]) == number
+        ideal = number * latency / concurrency
+        row(f"cleanup of {number} expired leases", f"{took:.2f} s", f"n·l/c {ideal:.2f} s", took / ideal, "1.25 ×")
+
+
+def seed(mount: Mount, count: int, hours: int) -> None:
+    """Put live leases into the store as if they had been issued over some hours."""
+    now = mount.now()
+    made = 0
+    while made < count:
+        ends = now + 3600 + (made * hours * 3600) // count
+        hour = base36(ends // 3600, 4)
+        group = mount.store.new_key(f"leases/{hour}").partition("-")[0]
+        writes = []
+        for _unused in range(min(64, count - made)):
+            unique = f"{hour}{group}-{random_text(12)}"
+            lease = {
+                "lease_id": f"{mount.name}/creds/my-role/{unique}",
+                "role": "my-role",
+                "issued_at": now,
+                "expires_at": ends,
+                "duration": 3600,
+                "max_expires_at": now + 86400,
+                "renewable": True,
+                "native_expiry": True,
+                "scopes": [],
+                "service_account": f"vault-my-role-{random_text(8)}",
+                "service_account_id": f"svc_acct_{random_text(24)}",
+                "api_key_id": f"key_{random_text(24)}",
+                "project_id": PROJECT,
+                "issued_by": mount.issued_by,
+            }
+            writes.append(Write(lease_path(lease["lease_id"]), lease, due=ends))
+        mount.store.write(*writes)
+        made += len(writes)
+
+
+def issue_and_revoke(mount: Mount) -> tuple[float, float]:
+    """Return the median seconds of an issue and of a revocation."""
+    issues, revocations = [], []
+    for _unused in range(REPEAT):
+        began = time.perf_counter()
+        creds = issue(mount, "my-role")
+        issues.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        revoke(mount, active_records(mount, [creds["lease_id"]]))
+        revocations.append(time.perf_counter() - began)
+    return statistics.median(issues), statistics.median(revocations)
+
+
+def in_new_process(lab: Lab, code: str) -> list[float]:
+    """Return the seconds that some code takes on a lab's mount, in a process that has seen nothing of it, its MiB, and n."""
+    program = (
+        "import sys, json, time, resource; sys.path[:0] = json.loads(sys.argv[1]);"
+        "from pathlib import Path; import lab;"
+        "node = lab.Lab.__new__(lab.Lab); node.store_path = Path(sys.argv[2]); mount = node.mount();"
+        "from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup;"
+        "from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import records;"
+        f"b = time.perf_counter(); n = {code};"
+        "print(json.dumps([time.perf_counter() - b, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, n]))"
+    )
+    command = [sys.executable, "-c", program, json.dumps(sys.path), str(lab.store_path)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return list(json.loads(done.stdout))
+
+
+def many_leases(few: Lab, many: Lab) -> None:
+    seed(few.mount(), 100, 1)
+    began = time.perf_counter()
+    seed(many.mount(), MANY, 1)
+    print(f"<!-- {MANY} leases, all ending within one hour, written in {time.perf_counter() - began:.0f} s -->")
+    reference = issue_and_revoke(few.mount())
+    measured = issue_and_revoke(many.mount())
+    for what, one, other in zip(("issue", "revoke"), measured, reference, strict=True):
+        row(f"{what} with {MANY:,} live leases", ms(one), f"with 100 {ms(other)}", one / other, "1.5 ×")
+    code = "cleanup(mount, orphans='report', max_concurrency=16, limit=None, grace=600, dry_run=False)['active']"
+    took, mebibytes, active = in_new_process(many, code)
+    assert active == MANY, active
+    row(f"cleanup, nothing due, {MANY:,} live leases", f"{took:.2f} s, {mebibytes:.0f} MiB", "", None, "1 s, 150 MiB")
+
+
+def listing(lab: Lab) -> None:
+    seed(lab.mount(), 10_000, 8)
+    took, _mebibytes, count = in_new_process(lab, "sum(1 for _ in records(mount))")
+    assert count == 10_000
+    row(f"listing {count:,} leases", f"{took:.2f} s", "", None, "2 s")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, Double(projects=[PROJECT]) as double:
+        labs = iter(range(100))
+
+        def lab() -> Lab:
+            node = Lab(Path(folder) / f"node{next(labs)}", double)
+            node.configure()
+            double.clear_requests()
+            return node
+
+        print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.machine()}, vaulted files\n")
+        print("| what | measured | reference in the same run | ratio | budget |")
+        print("|---|---|---|---|---|")
+        calls_and_writes(lab())
+        tasks_of_ours(lab())
+        lookups(lab())
+        imports()
+        timed_cleanup(lab())
+        listing(lab())
+        many_leases(lab(), lab())
+
+
+if __name__ == "__main__":
+    main()
