@@ -18,4 +18,4 @@ _NOT_OPTIONS_OF_PIP = ("--no-setuptools", "--no-wheel")
 
 subprocess.check_call([sys.executable, "-m", "ensurepip", "--default-pip"])
 arguments = [argument for argument in sys.argv[1:] if argument not in _NOT_OPTIONS_OF_PIP]
-subprocess.check_call([sys.executable, "-m", "pip", "install", *arguments])
+subprocess.check_call([sys.executable, "-m", "pip", "install", *arguments])  # noqa: S603

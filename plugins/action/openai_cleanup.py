@@ -31,7 +31,8 @@ class ActionModule(OpenAIAction):
             dry_run=self.check_mode,
         )
         result["changed"] = bool(result["revoked"] or result["recovered"])
-        # Ansible takes a task for failed whose result has anything in failed.
+        # In a registered variable, Ansible makes a boolean of failed, whatever it was.
+        result["failures"] = result["failed"]
         if result["failed"]:
             first = result["failed"][0]
             msg = f"{len(result['failed'])} lease(s) would not go; the first, {first['lease_id']}: {first['error']}"

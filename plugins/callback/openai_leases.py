@@ -44,6 +44,8 @@ options:
 
 import atexit
 import os
+import signal
+import threading
 import typing as t
 
 from ansible.errors import AnsibleError
@@ -71,12 +73,18 @@ class CallbackModule(CallbackBase):
         self._pid = os.getpid()
         self._over = False
         open_notebook()
-        # An interrupted run sends no statistics, but it exits.
+        # An interrupted run sends no statistics, but it exits. To SIGTERM Ansible dies on the spot, so it is made to
+        # take it as an interrupt.
         atexit.register(self._interrupted)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._terminated)
 
     def v2_playbook_on_stats(self, stats: t.Any) -> None:
         hosts = (stats.summarize(host) for host in stats.processed)
         self._end(failed=any(host["failures"] or host["unreachable"] for host in hosts), concurrency=_CONCURRENCY)
+
+    def _terminated(self, _number: int, _frame: t.Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
 
     def _interrupted(self) -> None:
         if os.getpid() == self._pid:

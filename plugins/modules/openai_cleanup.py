@@ -84,8 +84,10 @@ orphans:
     - name: vault-my-role-ab12cd34
       id: svc_acct_123
       project_id: proj_abc123
-failed:
-  description: What would not go, and why.
+failures:
+  description:
+    - What would not go, and why.
+    - It is also returned as RV(ignore:failed), of which Ansible makes a boolean in a registered variable.
   returned: always
   type: list
   elements: dict

@@ -5,7 +5,8 @@
 """Leases: issue, renew, revoke, find.
 
     leases/<hour>/<key>    a lease, below the hour in which it was to end when it was issued
-    intents/<key>          work that has begun: a lease being issued, or one being revoked; also one that will not go
+    intents/<key>          work that has begun: a lease being issued, under a key of its own or that of a run's claim;
+                           or one being revoked, under its own key, also one that will not go
 
 Record before effect: before an account is created, an intent holds its exact name; before a lease that is not yet due
 is revoked, an intent holds the lease. Whatever is interrupted, cleanup finds the intent and carries on (see cleanup).
@@ -14,6 +15,7 @@ Lease ids end in the hour and the key, so that a lease is read from its id alone
 
 from __future__ import annotations
 
+import contextlib
 import re
 import typing as t
 
@@ -42,8 +44,6 @@ _FIRST_RETRY_SECONDS = 5
 _LONGEST_RETRY_SECONDS = 3600
 #: Ended leases whose records are removed together, so that records kept together are rewritten once.
 _FLUSH = 256
-#: Revocations recorded together in one write.
-_BATCH = 64
 
 
 def lease_path(lease_id: str) -> str:
@@ -52,6 +52,12 @@ def lease_path(lease_id: str) -> str:
     if not _UNIQUE.fullmatch(unique):
         raise OpenAICredsError(f"lease_id: {lease_id!r} is not the id of a lease such as openai/creds/my-role/…")
     return f"{LEASES}{unique[:_HOUR_DIGITS]}/{unique[_HOUR_DIGITS:]}"
+
+
+def _revocation_path(lease_id: str) -> str:
+    """Return where it is recorded that a lease is to end: kept together like the leases themselves."""
+    hour, _slash, key = lease_path(lease_id).removeprefix(LEASES).partition("/")
+    return f"{INTENTS}{hour}{key}"
 
 
 def credential(lease: Data, api_key: str) -> Data:
@@ -310,7 +316,8 @@ def records(mount: Mount) -> t.Iterator[Record]:
         seen.add(lease_id)
         yield _record(mount, document, revoking.get(lease_id))
     for intent in intents:
-        if intent.data["lease"]["lease_id"] not in seen:
+        lease_id = intent.data["lease"]["lease_id"]
+        if lease_id not in seen and revoking.get(lease_id, intent) is intent:
             yield _record(mount, None, intent)
 
 
@@ -325,18 +332,12 @@ def matching(mount: Mount, prefix: str | None) -> list[Record]:
 
 def find_record(mount: Mount, lease_id: str) -> Record | None:
     """Return one lease by its id, or None."""
-    intent = next(
-        (
-            intent
-            for intent in mount.store.scan(INTENTS)
-            if intent.data["kind"] in ("issue", "revoke") and intent.data["lease"]["lease_id"] == lease_id
-        ),
-        None,
-    )
     document = read_lease(mount, lease_id)
-    if document is None and intent is None:
-        return None
-    return _record(mount, document, None if document and intent and intent.data["kind"] == "issue" else intent)
+    intent = mount.store.read(_revocation_path(lease_id))
+    if document or intent:
+        return _record(mount, document, intent)
+    # It may be being issued, which is recorded under another key.
+    return next((record for record in records(mount) if record.lease["lease_id"] == lease_id), None)
 
 
 def read_lease(mount: Mount, lease_id: str) -> Document | None:
@@ -352,7 +353,7 @@ def active_records(mount: Mount, lease_ids: t.Iterable[str]) -> list[Record]:
 
 
 def _record(mount: Mount, document: Document | None, intent: Document | None) -> Record:
-    if intent is None or (document is not None and intent.data["kind"] == "issue"):
+    if intent is None:
         assert document is not None
         status = "active" if mount.now() < document.data["expires_at"] else "expired"
         return Record(document.data, status, document, None)
@@ -398,29 +399,29 @@ class Ended(t.NamedTuple):
 def revoke(mount: Mount, leases: t.Sequence[Record], *, force: bool = False, concurrency: int = 16) -> list[Ended]:
     """End leases before their time; with force their records go even if OpenAI refuses."""
     intents = {record.lease["lease_id"]: record.intent for record in leases if record.intent}
-    writes = _revoke_intents(mount, [record.lease for record in leases if not record.intent])
-    mount.store.write(*writes)
+    writes = [_revocation(mount, record.lease) for record in leases if not record.intent]
+    try:
+        mount.store.write(*writes)
+    except Conflict:
+        # Somebody else revokes one of them as well. It is enough that it is on record.
+        for write in writes:
+            with contextlib.suppress(Conflict):
+                mount.store.write(write)
     intents.update({write.data["lease"]["lease_id"]: Document(write.path, write.data, 1) for write in writes})
     return end(mount, [record.lease for record in leases], intents, force=force, concurrency=concurrency)
 
 
-def _revoke_intents(mount: Mount, leases: t.Sequence[Data]) -> list[Write]:
-    writes = []
-    batch = ""
-    for number, lease in enumerate(leases):
-        if number % _BATCH == 0:
-            batch = random_text(16)
-        data = {
-            "kind": "revoke",
-            "lease": {name: value for name, value in lease.items() if name != "api_key"},
-            "owner": this_process(),
-            "created_at": mount.now(),
-            "attempts": 0,
-            "error": None,
-            "retry_at": 0,
-        }
-        writes.append(Write(f"{INTENTS}{batch}-{random_text(8)}", data))
-    return writes
+def _revocation(mount: Mount, lease: Data) -> Write:
+    data = {
+        "kind": "revoke",
+        "lease": {name: value for name, value in lease.items() if name != "api_key"},
+        "owner": this_process(),
+        "created_at": mount.now(),
+        "attempts": 0,
+        "error": None,
+        "retry_at": 0,
+    }
+    return Write(_revocation_path(lease["lease_id"]), data)
 
 
 def end(
@@ -460,25 +461,23 @@ def end(
 
 def _record_ended(mount: Mount, ended: t.Sequence[Ended], intents: t.Mapping[str, Document], force: bool) -> None:
     gone = [one.lease for one in ended if one.error is None or force]
-    for lease in gone:
-        if "claim" in lease:
-            claim = mount.store.read(lease["claim"])
-            if claim and claim.data.get("lease", {}).get("lease_id") == lease["lease_id"]:
+    # Claims first: one without its lease would be taken for an issue that was interrupted.
+    for one in ended:
+        if "claim" in one.lease:
+            claim = mount.store.read(one.lease["claim"])
+            if claim and claim.data.get("lease", {}).get("lease_id") == one.lease["lease_id"]:
                 clear(mount, claim)
     mount.store.delete(*(lease_path(lease["lease_id"]) for lease in gone))
     mount.store.delete(*(intents[lease["lease_id"]].path for lease in gone if lease["lease_id"] in intents))
-    kept = {one.lease["lease_id"]: one for one in ended if one.error is not None and not force}
-    old = [(intents[lease_id], one) for lease_id, one in kept.items() if lease_id in intents]
-    new = _revoke_intents(mount, [one.lease for lease_id, one in kept.items() if lease_id not in intents])
-    for path, version, data, error in (
-        *((intent.path, intent.version, intent.data, one.error) for intent, one in old),
-        *((write.path, 0, write.data, kept[write.data["lease"]["lease_id"]].error) for write in new),
-    ):
-        attempts = data["attempts"] + 1
+    kept = [one for one in ended if one.error is not None and not force]
+    for one in kept:
+        intent = intents.get(one.lease["lease_id"])
+        write = (
+            _revocation(mount, one.lease) if intent is None else Write(intent.path, dict(intent.data), intent.version)
+        )
+        attempts = write.data["attempts"] + 1
         wait = 0 if attempts == 1 else min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(attempts - 2, 20))
-        failed = {**data, "attempts": attempts, "error": error, "retry_at": mount.now() + wait, "owner": None}
-        try:
-            mount.store.write(Write(path, failed, version))
-        except Conflict:
-            pass  # Another cleanup has tried as well, and said so.
-    mount.store.delete(*(lease_path(lease_id) for lease_id in kept))
+        write.data.update(attempts=attempts, error=one.error, retry_at=mount.now() + wait, owner=None)
+        with contextlib.suppress(Conflict):  # another cleanup has tried as well, and said so
+            mount.store.write(write)
+    mount.store.delete(*(lease_path(one.lease["lease_id"]) for one in kept))

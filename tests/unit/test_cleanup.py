@@ -1,0 +1,426 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cleanup, with a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+
+import pytest
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import rfc3339
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
+    WATCH_SECONDS,
+    active_records,
+    find_record,
+    issue,
+    issue_several,
+    revoke,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import this_process
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Write
+from lab import PROJECT, Lab
+
+if t.TYPE_CHECKING:
+    from unit.conftest import Clock
+
+Crash = t.Callable[..., t.ContextManager[None]]
+OnDisk = t.Callable[[], dict[str, bytes]]
+Data = dict[str, t.Any]
+
+DEAD = {**this_process(), "started": 1}
+ELSEWHERE = {"machine": "elsewhere", "pid": 1, "started": 1}
+EMPTY: Data = {"revoked": [], "checked_in": [], "recovered": [], "orphans": [], "failed": [], "active": 0}
+
+
+def clean(mount: Mount, **options: t.Any) -> Data:
+    defaults = {"orphans": "report", "max_concurrency": 4, "limit": None, "grace": 600, "dry_run": False}
+    return cleanup(mount, **{**defaults, **options})
+
+
+def intents(mount: Mount) -> list[Document]:
+    return list(mount.store.scan("intents/"))
+
+
+def left_by(mount: Mount, owner: Data | None, member: str = "owner") -> None:
+    """Let the one unfinished work be somebody else's."""
+    (intent,) = intents(mount)
+    mount.store.write(Write(intent.path, {**intent.data, member: owner}, intent.version))
+
+
+@pytest.fixture
+def interrupted(mount: Mount, crash: Crash) -> t.Callable[..., str]:
+    """Return how to leave an issue behind; returns the name of its account."""
+
+    def interrupt(owner: Data | None, *, after: bool, **options: t.Any) -> str:
+        with crash("create_service_account", after=after):
+            issue(mount, "my-role", **options)
+        left_by(mount, owner)
+        return str(intents(mount)[0].data["lease"]["service_account"])
+
+    return interrupt
+
+
+# What is due.
+
+
+def test_nothing_to_do_calls_nobody(lab: Lab, mount: Mount) -> None:
+    assert clean(mount) == {**EMPTY, "next_expiry": None}
+    assert lab.double.requests() == []
+    assert clean(lab.mount("never-used")) == {**EMPTY, "next_expiry": None}
+
+
+def test_what_is_due_ends_and_nothing_else(lab: Lab, mount: Mount, clock: Clock) -> None:
+    start = clock()
+    first, second, third = (issue(mount, "my-role", ttl) for ttl in (600, 601, 7200))
+    clock.move(599)
+    lab.double.clear_requests()
+    assert clean(mount) == {**EMPTY, "active": 3, "next_expiry": rfc3339(start + 600)}
+    assert lab.double.requests() == []
+    clock.move(1)
+    assert clean(mount) == {
+        **EMPTY,
+        "revoked": [first["lease_id"]],
+        "active": 2,
+        "next_expiry": rfc3339(start + 601),
+    }
+    clock.move(10_000)
+    result = clean(mount)
+    assert result["revoked"] == sorted([second["lease_id"], third["lease_id"]])
+    assert (result["active"], result["next_expiry"]) == (0, None)
+    assert lab.accounts() == set() and lab.leases() == {}
+
+
+def test_a_renewed_lease_is_due_when_it_now_ends(lab: Lab, mount: Mount, clock: Clock) -> None:
+    from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import renew
+
+    creds = issue(mount, "my-role", 600)
+    record = find_record(mount, creds["lease_id"])
+    assert record
+    renew(mount, record, 20_000, dry_run=False)
+    clock.move(19_999)
+    assert clean(mount)["revoked"] == []
+    clock.move(1)
+    assert clean(mount)["revoked"] == [creds["lease_id"]]
+
+
+def test_a_limit_bounds_one_call(lab: Lab, mount: Mount, clock: Clock) -> None:
+    issue_several(mount, "my-role", None, 5)
+    clock.move(3600)
+    assert [len(clean(mount, limit=2)["revoked"]) for _unused in range(4)] == [2, 2, 1, 0]
+    assert lab.accounts() == set()
+
+
+def test_orphans_that_are_only_reported_do_not_use_up_the_limit(
+    lab: Lab, mount: Mount, clock: Clock, interrupted: t.Callable[..., str]
+) -> None:
+    """Otherwise what is due never ends, however often cleanup runs."""
+    name = interrupted(DEAD, after=True, ttl=86400)
+    creds = issue(mount, "my-role", 60)
+    clock.move(60)
+    revoked = [clean(mount, limit=1)["revoked"] for _unused in range(3)]
+    assert [creds["lease_id"]] in revoked
+    assert lab.accounts() == {name}
+
+
+def test_two_cleanups_at_once_do_not_hurt_each_other(lab: Lab, mount: Mount, clock: Clock) -> None:
+    creds = issue_several(mount, "my-role", None, 12)
+    clock.move(3600)
+    lab.double.settings(latency=0.02)
+    results: list[Data] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(clean(lab.mount(clock=clock), orphans="delete")))
+        for _unused in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3 and not any(result["failed"] for result in results)
+    assert {one["lease_id"] for one in creds} == {one for result in results for one in result["revoked"]}
+    assert lab.accounts() == set() and lab.leases() == {} and intents(mount) == []
+
+
+# What will not go.
+
+
+def test_failures_wait_longer_each_time_and_stop_nobody(lab: Lab, mount: Mount, clock: Clock) -> None:
+    bad, *others = issue_several(mount, "my-role", None, 4)
+    clock.move(3600)
+    lab.double.fault(kind="refuse", status=403, message="not today", method="DELETE", path=bad["service_account_id"])
+    result = clean(mount)
+    assert result["revoked"] == sorted(one["lease_id"] for one in others)
+    assert [one["lease_id"] for one in result["failed"]] == [bad["lease_id"]]
+    assert "not today" in result["failed"][0]["error"]
+    assert lab.leases() == {bad["service_account"]: "failed"}
+
+    waits, last = [], clock()
+    for _unused in range(400):
+        lab.double.clear_requests()
+        result = clean(mount)
+        assert [one["lease_id"] for one in result["failed"]] == [bad["lease_id"]], "it is told of every time"
+        if lab.double.requests():
+            waits.append(clock() - last)
+            last = clock()
+        if len(waits) == 14:
+            break
+        clock.move(1 if clock() - last < 20 else (clock() - last) // 8)
+    assert waits[:12] == sorted(waits[:12]) and waits[11] > 60 * waits[1], waits
+    assert 3600 <= waits[-1] < 2 * 3600, "and yet it is tried again"
+    record = find_record(mount, bad["lease_id"])
+    assert record and record.public()["attempts"] == 15
+
+    lab.double.clear_faults()
+    assert clean(mount)["failed"], "it still waits"
+    clock.move(3601)
+    assert clean(mount) == {**EMPTY, "revoked": [bad["lease_id"]], "next_expiry": None}
+    assert lab.accounts() == set() and intents(mount) == []
+
+
+def test_a_failed_one_that_has_gone_meanwhile_is_revoked(lab: Lab, mount: Mount, clock: Clock) -> None:
+    creds = issue(mount, "my-role")
+    lab.double.fault(kind="refuse", status=403, method="DELETE", times=1)
+    revoke(mount, active_records(mount, [creds["lease_id"]]))
+    mount.openai().delete_service_account(PROJECT, creds["service_account_id"])
+    assert clean(mount)["revoked"] == [creds["lease_id"]]
+    assert lab.leases() == {}
+
+
+def test_a_project_that_was_archived_takes_its_leases_along(lab: Lab, mount: Mount, clock: Clock) -> None:
+    issue_several(mount, "my-role", None, 2)
+    lab.double.call("POST", "/projects", {"id": "proj_other", "name": "other"})
+    import urllib.request
+
+    request = urllib.request.Request(
+        f"{lab.double.url}/organization/projects/{PROJECT}/archive",
+        method="POST",
+        headers={"Authorization": f"Bearer {lab.double.admin_key}"},
+    )
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).close()
+    clock.move(3600)
+    result = clean(mount)
+    assert len(result["revoked"]) == 2 and not result["failed"]
+
+
+@pytest.mark.parametrize(("owner", "after"), [(DEAD, 0), (None, 0), (ELSEWHERE, 600), (this_process(), None)])
+def test_a_revocation_that_was_interrupted_goes_on(
+    lab: Lab, mount: Mount, clock: Clock, crash: Crash, owner: Data | None, after: int | None
+) -> None:
+    """At once where its owner has ended, after grace where that cannot be seen, never while he is at it."""
+    creds = issue(mount, "my-role", 86400)
+    with crash("delete_service_account", after=False):
+        revoke(mount, active_records(mount, [creds["lease_id"]]))
+    left_by(mount, owner)
+    if after:
+        clock.move(after - 1)
+        assert clean(mount)["revoked"] == []
+        clock.move(1)
+    elif after is None:
+        clock.move(7200)
+        assert clean(mount)["revoked"] == []
+        assert lab.accounts() == {creds["service_account"]}
+        return
+    assert clean(mount)["revoked"] == [creds["lease_id"]]
+    assert lab.accounts() == set() and lab.leases() == {} and intents(mount) == []
+
+
+# What was interrupted.
+
+
+@pytest.mark.parametrize("orphans", ["report", "delete", "ignore"])
+@pytest.mark.parametrize("owner", [DEAD, None])
+def test_orphans(
+    lab: Lab, mount: Mount, clock: Clock, interrupted: t.Callable[..., str], orphans: str, owner: Data | None
+) -> None:
+    name = interrupted(owner, after=True)
+    for _unused in range(2):
+        result = clean(mount, orphans=orphans)
+        assert result["revoked"] == [] and result["failed"] == []
+        if orphans == "delete":
+            break
+        assert [one["name"] for one in result["orphans"]] == ([name] if orphans == "report" else [])
+        assert lab.accounts() == {name} and list(lab.leases().values()) == ["pending"]
+    if orphans == "delete":
+        assert len(result["recovered"]) == 1
+    clock.move(3600)
+    clean(mount, orphans=orphans)
+    assert lab.accounts() == set(), "whatever was asked for, at the lease's end it ends"
+    assert lab.leases() == {}
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_whoever_is_still_at_it_is_left_alone(
+    lab: Lab, mount: Mount, clock: Clock, interrupted: t.Callable[..., str], after: bool
+) -> None:
+    interrupted(this_process(), after=after)
+    clock.move(3000)
+    assert clean(mount, orphans="delete", grace=0) == {**EMPTY, "next_expiry": None}
+    assert len(intents(mount)) == 1 and len(lab.accounts()) == int(after)
+
+
+def test_another_machine_is_given_grace(
+    lab: Lab, mount: Mount, clock: Clock, interrupted: t.Callable[..., str]
+) -> None:
+    name = interrupted(ELSEWHERE, after=True)
+    clock.move(599)
+    assert clean(mount, orphans="delete") == {**EMPTY, "next_expiry": None}
+    assert lab.accounts() == {name}
+    clock.move(1)
+    assert len(clean(mount, orphans="delete")["recovered"]) == 1
+    assert lab.accounts() == set()
+
+
+def test_a_grace_of_nothing(lab: Lab, mount: Mount, interrupted: t.Callable[..., str]) -> None:
+    interrupted(ELSEWHERE, after=True)
+    assert len(clean(mount, orphans="delete", grace=0)["recovered"]) == 1
+    assert lab.accounts() == set()
+
+
+def test_a_recorded_lease_is_adopted(lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted after the lease was recorded, before its intent went."""
+    creds = issue(mount, "my-role")
+    record = find_record(mount, creds["lease_id"])
+    assert record
+    intent = {"kind": "issue", "lease": {**record.lease, "service_account_id": None}, "owner": DEAD, "created_at": mount.now()}
+    mount.store.write(Write("intents/left", intent))
+    assert len(lab.leases()) == 1
+    assert clean(mount, orphans="delete")["recovered"] == [creds["lease_id"]]
+    assert lab.leases() == {creds["service_account"]: "active"} and lab.accounts() == {creds["service_account"]}
+    assert intents(mount) == []
+
+
+@pytest.mark.parametrize("orphans", ["report", "delete"])
+def test_an_account_that_comes_late_is_watched_for(
+    lab: Lab, mount: Mount, clock: Clock, interrupted: t.Callable[..., str], orphans: str
+) -> None:
+    name = interrupted(DEAD, after=False)
+    assert clean(mount, orphans=orphans)["orphans"] == []
+    assert [intent.data["kind"] for intent in intents(mount)] == ["watch"]
+    assert lab.leases() == {}, "a watch is not a lease"
+    lab.double.add_service_account(PROJECT, name)
+    result = clean(mount, orphans=orphans)
+    assert [one["name"] for one in result["orphans"]] == [name]
+    assert lab.accounts() == (set() if orphans == "delete" else {name})
+    clock.move(3600)
+    clean(mount, orphans=orphans)
+    assert lab.accounts() == set() and intents(mount) == []
+
+
+def test_a_watch_ends(lab: Lab, mount: Mount, clock: Clock, interrupted: t.Callable[..., str]) -> None:
+    interrupted(DEAD, after=False)
+    clean(mount)
+    clock.move(WATCH_SECONDS - 1)
+    clean(mount)
+    assert len(intents(mount)) == 1
+    clock.move(1)
+    clean(mount)
+    assert intents(mount) == []
+
+
+def test_only_what_is_recorded_is_ours(
+    lab: Lab, mount: Mount, clock: Clock, interrupted: t.Callable[..., str]
+) -> None:
+    """Names that look like ours, in our project, made by somebody else."""
+    name = interrupted(DEAD, after=True)
+    theirs = {"vault-my-role-abcd1234", name + "x", name[:-1], name.upper(), f" {name}"}
+    for other in theirs:
+        lab.double.add_service_account(PROJECT, other)
+    lab.double.add_project("elsewhere", "proj_elsewhere")
+    lab.double.add_service_account("proj_elsewhere", name)
+    clock.move(7200)
+    clean(mount, orphans="delete")
+    clean(mount, orphans="delete")
+    assert lab.accounts() == theirs | {name}
+    assert {one["project_id"] for one in lab.double.state()["service_accounts"] if one["name"] == name} == {"proj_elsewhere"}
+
+
+def test_a_recovery_that_fails_is_told_and_stops_nobody(
+    lab: Lab, mount: Mount, clock: Clock, interrupted: t.Callable[..., str]
+) -> None:
+    name = interrupted(DEAD, after=True, ttl=86400)
+    creds = issue(mount, "my-role", 60)
+    clock.move(60)
+    lab.double.fault(kind="refuse", status=403, method="GET", path="/service_accounts")
+    result = clean(mount, orphans="delete")
+    assert result["revoked"] == [creds["lease_id"]] and len(result["failed"]) == 1
+    assert lab.accounts() == {name}
+    lab.double.clear_faults()
+    assert len(clean(mount, orphans="delete")["recovered"]) == 1
+    assert lab.accounts() == set()
+
+
+# Claims of runs.
+
+
+def test_the_claim_of_a_run_that_goes_on_is_left(lab: Lab, mount: Mount, clock: Clock) -> None:
+    creds, _issued = shared_credential(mount, "my-role", None, 300)
+    assert clean(mount, orphans="delete")["recovered"] == []
+    assert shared_credential(mount, "my-role", None, 300) == (creds, False)
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_the_claim_of_a_run_that_has_ended_goes_and_the_lease_stays(lab: Lab, mount: Mount, limit: int | None) -> None:
+    creds, _issued = shared_credential(mount, "my-role", None, 300)
+    left_by(mount, DEAD, "run")
+    left_by(mount, DEAD)
+    result = clean(mount, orphans="delete", limit=limit)
+    assert result["recovered"] == [] and result["revoked"] == []
+    assert intents(mount) == [] and lab.leases() == {creds["service_account"]: "active"}
+
+
+def test_the_claim_of_a_run_that_cannot_be_seen_goes_a_day_later(lab: Lab, mount: Mount, clock: Clock) -> None:
+    shared_credential(mount, "my-role", None, 300)
+    left_by(mount, ELSEWHERE, "run")
+    left_by(mount, ELSEWHERE)
+    clock.move(86399)
+    clean(mount, orphans="delete")
+    assert len(intents(mount)) == 1 and lab.accounts() == set()
+    clock.move(86401)
+    clean(mount, orphans="delete")
+    assert intents(mount) == []
+
+
+def test_a_spent_claim_goes_with_its_run(lab: Lab, mount: Mount) -> None:
+    creds, _issued = shared_credential(mount, "my-role", None, 300)
+    revoke(mount, active_records(mount, [creds["lease_id"]]))
+    clean(mount)
+    assert [intent.data["kind"] for intent in intents(mount)] == ["spent"]
+    left_by(mount, DEAD, "run")
+    assert clean(mount) == {**EMPTY, "next_expiry": None}
+    assert intents(mount) == []
+
+
+@pytest.mark.parametrize("run", [DEAD, this_process()])
+def test_a_claim_that_was_left_half_done(lab: Lab, mount: Mount, clock: Clock, crash: Crash, run: Data) -> None:
+    with crash("create_service_account", after=True):
+        shared_credential(mount, "my-role", None, 300)
+    left_by(mount, run, "run")
+    left_by(mount, DEAD)
+    assert len(clean(mount, orphans="delete")["recovered"]) == 1
+    assert lab.accounts() == set() and lab.leases() == {}
+    left_by(mount, DEAD, "run") if intents(mount) else None
+    clean(mount, orphans="delete")
+    assert intents(mount) == []
+
+
+# Looking only.
+
+
+@pytest.mark.parametrize("orphans", ["report", "delete", "ignore"])
+def test_a_dry_run_says_what_a_run_does_and_changes_nothing(
+    lab: Lab, mount: Mount, clock: Clock, on_disk: OnDisk, interrupted: t.Callable[..., str], orphans: str
+) -> None:
+    interrupted(DEAD, after=True, ttl=86400)
+    issue_several(mount, "my-role", 60, 3)
+    shared_credential(mount, "my-role", 60, 0)
+    clock.move(60)
+    before, accounts = on_disk(), lab.accounts()
+    lab.double.clear_requests()
+    planned = clean(mount, orphans=orphans, dry_run=True)
+    assert on_disk() == before and lab.accounts() == accounts
+    assert not [call for call in lab.double.requests() if call["method"] != "GET"]
+    done = clean(mount, orphans=orphans)
+    for name in ("revoked", "recovered", "orphans", "failed"):
+        assert planned[name] == done[name], name

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who is at work, and whether they still are."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+import typing as t
+
+import pytest
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import (
+    Process,
+    is_running,
+    this_process,
+    this_run,
+)
+
+FORK = multiprocessing.get_context("fork")
+
+
+def report(pipe: t.Any) -> None:
+    pipe.send((this_process(), this_run()))
+    time.sleep(60)
+
+
+@pytest.fixture
+def child() -> t.Iterator[tuple[t.Any, Process, Process]]:
+    """A child forked as Ansible forks its workers, what it says it is, and which run it says it is of."""
+    here, there = FORK.Pipe()
+    process = FORK.Process(target=report, args=(there,))
+    process.start()
+    try:
+        yield process, *here.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+def wait_for_state(pid: int, state: str) -> None:
+    for _unused in range(500):
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+            if stat.read().rpartition(")")[2].split()[0] == state:
+                return
+        time.sleep(0.002)
+    raise AssertionError(f"{pid} does not become {state}")
+
+
+def test_this_process_runs() -> None:
+    me = this_process()
+    assert me["pid"] == os.getpid()
+    assert is_running(me) is True
+    assert is_running(json.loads(json.dumps(me))) is True
+
+
+def test_a_child_runs_until_it_has_ended(child: tuple[t.Any, Process, Process]) -> None:
+    process, said, _run = child
+    assert said["pid"] == process.pid != os.getpid()
+    assert is_running(said) is True
+    os.kill(process.pid, signal.SIGSTOP)
+    wait_for_state(process.pid, "T")
+    assert is_running(said) is True
+    process.kill()
+    wait_for_state(process.pid, "Z")
+    assert is_running(said) is False, "a zombie does not work any more"
+    process.join()
+    assert is_running(said) is False
+
+
+def test_a_worker_belongs_to_the_run_of_its_parent(child: tuple[t.Any, Process, Process]) -> None:
+    _process, said, run = child
+    assert run == this_process() == this_run()
+    assert run != said
+
+
+def test_a_pid_used_again_is_somebody_else() -> None:
+    me = this_process()
+    assert is_running({**me, "started": int(me["started"]) - 1}) is False
+    assert is_running({**me, "started": 0}) is False
+
+
+def test_another_machine_cannot_be_seen() -> None:
+    assert is_running({**this_process(), "machine": "elsewhere"}) is None
+    assert is_running({**this_process(), "machine": ""}) is None
+
+
+def test_another_container_is_another_machine() -> None:
+    machine = str(this_process()["machine"])
+    assert machine.count("/") == 1, "the boot and the process id space"
+    assert is_running({**this_process(), "machine": machine + "1"}) is None
+
+
+def test_a_process_that_calls_itself_strangely() -> None:
+    """The kernel does not quote the name of a process in its stat file."""
+    here, there = FORK.Pipe()
+
+    def strange() -> None:
+        with open("/proc/self/comm", "w", encoding="utf-8") as comm:
+            comm.write("a) Z 1 (b\n")
+        there.send(this_process())
+        time.sleep(60)
+
+    process = FORK.Process(target=strange)
+    process.start()
+    try:
+        said = here.recv()
+        assert said["pid"] == process.pid
+        assert said["started"] != 0
+        assert is_running(said) is True
+    finally:
+        process.kill()
+        process.join()

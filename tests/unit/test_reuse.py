@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One lease per run."""
+
+from __future__ import annotations
+
+import threading
+import time
+import types
+import typing as t
+
+import pytest
+from ansible_collections.ephemeral.openai.plugins.plugin_utils import reuse
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import active_records, find_record, issue, renew, revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import this_process
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Write
+from lab import Lab
+from unit.wording import sentence
+
+if t.TYPE_CHECKING:
+    from unit.conftest import Clock
+
+Crash = t.Callable[..., t.ContextManager[None]]
+DEAD = {**this_process(), "started": 1}
+
+
+class Stuck(BaseException):
+    """A wait that will not end."""
+
+
+@pytest.fixture(autouse=True)
+def no_endless_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever waits for somebody else do so 1000 times, and no longer."""
+    waits = iter(range(1000))
+
+    def sleep(seconds: float) -> None:
+        if next(waits, None) is None:
+            raise Stuck("waits for ever")
+        time.sleep(min(seconds, 0.001))
+
+    monkeypatch.setattr(reuse, "time", types.SimpleNamespace(sleep=sleep))
+
+
+def shared(mount: Mount, role: str = "my-role", ttl: int | None = None, min_remaining: int = 300) -> dict[str, t.Any]:
+    return shared_credential(mount, role, ttl, min_remaining)[0]
+
+
+def end(mount: Mount, creds: dict[str, t.Any], **options: t.Any) -> None:
+    revoke(mount, active_records(mount, [creds["lease_id"]]), **options)
+
+
+def claim_of(mount: Mount) -> Document:
+    (claim,) = (intent for intent in mount.store.scan("intents/") if "run" in intent.data)
+    return claim
+
+
+def test_the_same_is_asked_for_often_and_issued_once(lab: Lab, mount: Mount) -> None:
+    first, issued = shared_credential(mount, "my-role", None, 300)
+    assert issued
+    lab.double.clear_requests()
+    for other in (mount, lab.mount(clock=mount.clock)):
+        assert shared_credential(other, "my-role", None, 300) == (first, False)
+    assert lab.double.requests() == []
+    assert len(lab.leases()) == 1
+
+
+def test_something_else_is_another_lease(lab: Lab, mount: Mount) -> None:
+    lab.role("other")
+    found = [shared(mount), shared(mount, "other"), shared(mount, ttl=600), shared(mount, ttl=601)]
+    assert len({creds["lease_id"] for creds in found}) == 4
+    assert found == [shared(mount), shared(mount, "other"), shared(mount, ttl=600), shared(mount, ttl=601)]
+    assert issue(mount, "my-role")["lease_id"] not in {creds["lease_id"] for creds in found}
+
+
+def test_what_is_wrong_is_refused_each_time_and_leaves_nothing(lab: Lab, mount: Mount) -> None:
+    for role, ttl in (("nobody", None), ("my-role", 10**6), ("../x", None)):
+        for _unused in range(2):
+            with pytest.raises(OpenAICredsError) as caught:
+                shared(mount, role, ttl)
+            sentence(caught.value)
+    assert not list(mount.store.scan("intents/")) and lab.double.requests() == []
+
+
+@pytest.mark.parametrize(
+    ("ttl", "min_remaining", "kept_until"),
+    [(3600, 300, 3300), (3600, 3599, 1), (3600, 3600, 1800), (60, 300, 30), (300, 300, 150), (3600, 0, 3599)],
+)
+def test_a_new_one_comes_when_less_than_min_remaining_is_left(
+    mount: Mount, clock: Clock, ttl: int, min_remaining: int, kept_until: int
+) -> None:
+    """If the lease never has so much, half of what it has counts."""
+    first = shared(mount, "my-role", ttl, min_remaining)
+    clock.move(kept_until - 1)
+    assert shared(mount, "my-role", ttl, min_remaining) == first
+    clock.move(2)
+    second = shared(mount, "my-role", ttl, min_remaining)
+    assert second["lease_id"] != first["lease_id"]
+    assert shared(mount, "my-role", ttl, min_remaining) == second
+
+
+def test_exactly_min_remaining_is_not_less(mount: Mount, clock: Clock) -> None:
+    first = shared(mount, ttl=3600, min_remaining=300)
+    clock.move(3300)
+    assert shared(mount, ttl=3600, min_remaining=300) == first
+
+
+@pytest.mark.parametrize("ttl", [1, 2])
+def test_the_shortest_leases_are_handed_out_at_all(mount: Mount, clock: Clock, ttl: int) -> None:
+    first = shared(mount, ttl=ttl)
+    assert shared(mount, ttl=ttl) == first
+    clock.move(ttl)
+    assert shared(mount, ttl=ttl)["lease_id"] != first["lease_id"]
+
+
+def test_the_replaced_lease_still_ends_by_itself(lab: Lab, mount: Mount, clock: Clock) -> None:
+    first = shared(mount)
+    clock.move(3400)
+    second = shared(mount)
+    assert set(lab.leases()) == {first["service_account"], second["service_account"]}
+    clock.move(201)
+    cleanup(mount, orphans="report", max_concurrency=2, limit=None, grace=600, dry_run=False)
+    assert lab.accounts() == {second["service_account"]}
+    assert shared(mount) == second
+
+
+def test_a_renewed_lease_goes_on(mount: Mount, clock: Clock) -> None:
+    first = shared(mount)
+    record = find_record(mount, first["lease_id"])
+    assert record
+    renew(mount, record, 7200, dry_run=False)
+    clock.move(3500)
+    again = shared(mount)
+    assert again["lease_id"] == first["lease_id"] and again["expires_at"] > first["expires_at"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_revoked_lease_is_replaced(lab: Lab, mount: Mount, force: bool) -> None:
+    first = shared(mount)
+    end(mount, first, force=force)
+    second = shared(mount)
+    assert second["lease_id"] != first["lease_id"]
+    assert lab.accounts() == {second["service_account"]}
+
+
+def test_an_expired_lease_that_was_cleaned_up_is_replaced(lab: Lab, mount: Mount, clock: Clock) -> None:
+    first = shared(mount)
+    clock.move(3600)
+    cleanup(mount, orphans="report", max_concurrency=2, limit=None, grace=600, dry_run=False)
+    assert shared(mount)["lease_id"] != first["lease_id"]
+
+
+@pytest.mark.parametrize("owner", [this_process(), DEAD])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_lease_whose_revocation_was_refused_is_replaced(
+    lab: Lab, mount: Mount, force: bool, owner: dict[str, t.Any]
+) -> None:
+    """Nobody issues for the claim any more, so nobody may wait for it; and that it will not go is cleanup's business."""
+    first = shared(mount)
+    claim = claim_of(mount)
+    mount.store.write(Write(claim.path, {**claim.data, "owner": owner}, claim.version))
+    lab.double.fault(kind="refuse", status=403, method="DELETE", path=first["service_account_id"])
+    end(mount, first, force=force)
+    second = shared(mount)
+    assert second["lease_id"] != first["lease_id"]
+    lab.double.clear_faults()
+    cleanup(mount, orphans="delete", max_concurrency=2, limit=None, grace=600, dry_run=False)
+    kept = {first["service_account"], second["service_account"]} if force else {second["service_account"]}
+    assert lab.accounts() == kept
+    assert shared(mount) == second
+
+
+def test_threads_that_ask_at_once_get_one_lease(lab: Lab, mount: Mount) -> None:
+    lab.double.settings(latency=0.05)
+    found: list[tuple[dict[str, t.Any], bool]] = []
+    barrier = threading.Barrier(8)
+
+    def ask() -> None:
+        barrier.wait()
+        found.append(shared_credential(lab.mount(clock=mount.clock), "my-role", None, 300))
+
+    threads = [threading.Thread(target=ask) for _unused in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len({creds["api_key"] for creds, _issued in found}) == 1
+    assert sum(issued for _creds, issued in found) == 1
+    assert len(lab.accounts()) == 1
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_what_a_dead_worker_has_begun_is_taken_over(lab: Lab, mount: Mount, crash: Crash, after: bool) -> None:
+    with crash("create_service_account", after=after):
+        shared(mount)
+    claim = claim_of(mount)
+    mount.store.write(Write(claim.path, {**claim.data, "owner": DEAD}, claim.version))
+    creds = shared(mount)
+    assert lab.accounts() == {creds["service_account"]}
+    assert creds["service_account"] != claim.data["lease"]["service_account"]
+
+
+def test_whoever_is_at_it_is_waited_for(mount: Mount, crash: Crash) -> None:
+    with crash("create_service_account", after=False):
+        shared(mount)
+    with pytest.raises(Stuck):
+        shared(mount)
+
+
+@pytest.mark.parametrize("kind", ["drop_after", "fail_after", "malformed", "refuse"])
+def test_unanswered_creates_are_settled(lab: Lab, mount: Mount, kind: str) -> None:
+    lab.double.fault(kind=kind, times=1, method="POST", path="/service_accounts$")
+    creds = shared(mount)
+    assert lab.accounts() == {creds["service_account"]}
+    assert shared(mount) == creds
+
+
+def test_a_refused_create_can_be_tried_again(lab: Lab, mount: Mount) -> None:
+    lab.double.fault(kind="refuse", times=1, status=403, method="POST", path="/service_accounts$")
+    with pytest.raises(OpenAICredsError):
+        shared(mount)
+    creds = shared(mount)
+    assert lab.accounts() == {creds["service_account"]}
+
+
+def test_two_mounts_do_not_share(lab: Lab, mount: Mount) -> None:
+    first = shared(mount)
+    other = lab.mount("other", clock=mount.clock)
+    other.define(lambda data: bool(data.update(mount.store.read("definitions").data)) or True)  # type: ignore[union-attr]
+    second = shared(other)
+    assert second["lease_id"].startswith("other/") and second["api_key"] != first["api_key"]
