@@ -31,10 +31,9 @@ class ActionModule(OpenAIAction):
             dry_run=self.check_mode,
         )
         result["changed"] = bool(result["revoked"] or result["recovered"])
-        # In a registered variable, Ansible makes a boolean of failed, whatever it was.
-        result["failures"] = result["failed"]
-        if result["failed"]:
-            first = result["failed"][0]
-            msg = f"{len(result['failed'])} lease(s) would not go; the first, {first['lease_id']}: {first['error']}"
-            result["msg"] = msg
+        # Ansible keeps the name failed for its own boolean.
+        failures = result["failures"] = result.pop("failed")
+        if failures:
+            msg = f"{len(failures)} lease(s) would not go; the first, {failures[0]['lease_id']}: {failures[0]['error']}"
+            result.update(failed=True, msg=msg)
         return result

@@ -29,7 +29,8 @@ options:
     type: str
   reuse:
     description:
-      - V(run) gives one run one credential for the same role, ttl and mount.
+      - V(run) gives one run one credential for the same role, O(ttl) and mount. Without O(ttl) is not the same as with
+        the role's own.
       - V(none) issues one at every evaluation.
     type: str
     choices: [run, none]
@@ -90,6 +91,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Moun
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.names import check_name
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.notebook import note
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.roles import find_role
 
 _AT_ONCE = 8
 
@@ -109,6 +111,11 @@ class LookupModule(LookupBase):
             min_remaining = parse_duration(options["min_remaining"], "min_remaining", least=0)
             if (variables or {}).get("ansible_check_mode"):
                 return [self._placeholder(mount, role, ttl) for role in roles]
+
+            if len(roles) > 1:
+                # Before anything is issued for the others.
+                for role in roles:
+                    find_role(mount, role, "role")
 
             def credential(index: int) -> tuple[int, t.Any]:
                 if options["reuse"] == "run":

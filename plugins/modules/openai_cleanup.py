@@ -85,9 +85,7 @@ orphans:
       id: svc_acct_123
       project_id: proj_abc123
 failures:
-  description:
-    - What would not go, and why.
-    - It is also returned as RV(ignore:failed), of which Ansible makes a boolean in a registered variable.
+  description: What would not go, and why. The name C(failed) is Ansible's own, for whether the task failed.
   returned: always
   type: list
   elements: dict

@@ -49,7 +49,7 @@ options:
     type: bool
     default: true
   force:
-    description: With O(state=absent), forget the key even while the mount has leases. They then end only natively.
+    description: With O(state=absent), forget the key even while the mount has leases, unfinished ones included. They then end only natively.
     type: bool
     default: false
   state:

@@ -16,7 +16,7 @@ version_added: 0.1.0
 short_description: Renew or revoke leases
 description:
   - Revoking deletes the service account, and so its key, at OpenAI. What is already gone there counts as revoked.
-  - Renewing moves a lease's end, also at OpenAI, to a time from now, never past the role's C(max_ttl) as it was at issue.
+  - Renewing moves a lease's end, also at OpenAI, to a time from now, be it later or sooner, never past the role's C(max_ttl) as it was at issue.
 options:
   lease_id:
     description: One lease. Give this or O(prefix).
@@ -26,7 +26,9 @@ options:
       - All leases whose id begins with it, part by part, as in V(openai/creds/my-role/). Must begin with the mount.
     type: str
   state:
-    description: What shall become of the leases. Revoking a lease that does not exist changes nothing.
+    description:
+      - What shall become of the leases. Revoking a lease that does not exist changes nothing.
+      - Renewing stops at the first lease that cannot be renewed.
     type: str
     choices: [revoked, renewed]
     default: revoked
@@ -113,7 +115,7 @@ leases:
       type: str
       returned: success
     issued_by:
-      description: Who issued it, C(user), C(controller), C(playbook) and, in AWX, C(job).
+      description: Who issued it, C(user), C(controller), with ansible-playbook C(playbook) and in AWX C(job).
       type: dict
       returned: success
     error:

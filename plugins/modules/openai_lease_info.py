@@ -103,7 +103,7 @@ leases:
       type: str
       returned: success
     issued_by:
-      description: Who issued it, C(user), C(controller), C(playbook) and, in AWX, C(job).
+      description: Who issued it, C(user), C(controller), with ansible-playbook C(playbook) and in AWX C(job).
       type: dict
       returned: success
     error:

@@ -67,7 +67,9 @@ class OpenAIAction(ActionBase):
             )
             return {"changed": False, **self.act(open_mount(self.settings), args)}
         except (OpenAICredsError, AnsibleError) as error:
-            return {"failed": True, "changed": False, "msg": str(error)}
+            # Ansible's own sentence on unknown options has the name of the Python module in it.
+            msg = str(error).replace(f"({self._load_name})", f"({self._task.action})")
+            return {"failed": True, "changed": False, "msg": msg}
         except Exception as error:  # noqa: BLE001
             return {"failed": True, "changed": False, "msg": unexpected(error)}
 

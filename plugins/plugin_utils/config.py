@@ -11,6 +11,7 @@ import re
 from .client import AdminKey, OpenAI, check_endpoint
 from .definitions import Outcome
 from .errors import ApiError, OpenAICredsError
+from .leases import records
 from .mount import Mount
 from .names import check_openai_id
 from .store import Data
@@ -94,10 +95,10 @@ def delete_config(mount: Mount, *, force: bool, dry_run: bool) -> Outcome:
     """Forget a mount's config, and its key. Refused while something of the mount's still needs it, unless force."""
 
     def change(data: Data) -> bool:
-        in_use = mount.store.summary("leases/").count + mount.store.summary("intents/").count
-        if in_use and not force:
+        in_use = 0 if force else sum(1 for _record in records(mount))
+        if in_use:
             raise OpenAICredsError(
-                f"mount {mount.name!r} still has {in_use} lease(s) or unfinished work; revoke them first, or use force: true"
+                f"mount {mount.name!r} still has {in_use} lease(s); revoke them first, or use force: true"
             )
         return data.pop("config", None) is not None
 

@@ -227,7 +227,7 @@ def test_cleanup_reports_and_fails_after_doing_all_it_can(lab: Lab) -> None:
     assert [one["lease_id"] for one in result["failures"]] == [stuck["lease_id"]]
     assert "not this one" in result["failures"][0]["error"] and stuck["lease_id"] in result["msg"]
     assert (result["active"], result["next_expiry"], result["changed"]) == (1, later["expires_at"], True)
-    assert (result["checked_in"], result["recovered"], result["orphans"]) == ([], [], [])
+    assert (result["checked_in"], result["recovered"], result["orphans"], result["failed"]) == ([], [], [], True)
     failed = results(lab, [{"ephemeral.openai.openai_lease_info": {"status": "failed"}}])[0]["leases"]
     assert [(lease["lease_id"], lease["attempts"]) for lease in failed] == [(stuck["lease_id"], 1)]
     lab.double.clear_faults()
@@ -293,4 +293,8 @@ def test_lookup_by_its_short_name_and_several_terms(lab: Lab) -> None:
     assert [creds["lease_id"].split("/")[2] for creds in fact] == ["my-role", "other", "my-role"]
     assert fact[0]["lease_id"] == fact[2]["lease_id"]
     assert {creds["lease_duration"] for creds in fact} == {600}
+    assert len(lab.accounts()) == 2
+    mixed = "{{ query('openai_creds', 'my-role', 'nobody', reuse='none') }}"
+    refused = results(lab, [{"ansible.builtin.set_fact": {"found": mixed}}], rc=2)[0]
+    assert "role: role not found: 'nobody'" in refused["msg"]
     assert len(lab.accounts()) == 2

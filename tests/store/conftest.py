@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from ansible.parsing.vault import VaultSecret
+from hypothesis import settings
+
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Store
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.vaulted_file import VaultedFileStore
-from hypothesis import settings
 
 settings.register_profile("store", deadline=None, print_blob=True)
 settings.load_profile("store")

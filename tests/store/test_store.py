@@ -14,11 +14,12 @@ import traceback
 import typing as t
 
 import pytest
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import Conflict, StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Store, Summary, Write
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import Conflict, StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Store, Summary, Write
 
 FORK = multiprocessing.get_context("fork")
 OpenStore = t.Callable[..., Store]
@@ -31,7 +32,7 @@ def in_processes(*works: t.Callable[[], None]) -> None:
     def run(work: t.Callable[[], None]) -> None:
         try:
             work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - it is reported
             errors.put(traceback.format_exc())
             os._exit(1)
         os._exit(0)
@@ -51,7 +52,7 @@ def in_threads(*works: t.Callable[[], None]) -> None:
     def run(work: t.Callable[[], None]) -> None:
         try:
             work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - it is reported
             errors.append(traceback.format_exc())
 
     threads = [threading.Thread(target=run, args=(work,)) for work in works]
@@ -183,7 +184,12 @@ def test_doing_nothing_is_allowed(store: Store) -> None:
 
 
 def test_writing_several_at_once(open_store: OpenStore) -> None:
-    writes = [Write(f"leases/{hour}/{group}-{key}", {"n": f"{hour}{group}{key}"}) for hour in "ab" for group in "cd" for key in "ef"]
+    writes = [
+        Write(f"leases/{hour}/{group}-{key}", {"n": f"{hour}{group}{key}"})
+        for hour in "ab"
+        for group in "cd"
+        for key in "ef"
+    ]
     open_store().write(*writes, Write("definitions", {}))
     assert paths(open_store().scan("leases/")) == sorted(write.path for write in writes)
     for write in writes:
@@ -427,11 +433,15 @@ class Model(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.stores = (type(self).open_store(), type(self).open_store())
-        self.stores[0].delete(*(document.path for prefix in ("a/", "leases/") for document in self.stores[0].scan(prefix)))
+        self.stores[0].delete(
+            *(document.path for prefix in ("a/", "leases/") for document in self.stores[0].scan(prefix))
+        )
         self.stores[0].delete("x", "y", "g-1", "g-2", "h-1")
         self.model: dict[str, tuple[dict[str, t.Any], int, int]] = {}
 
-    @rule(path=PATHS, data=VALUES, due=st.integers(0, 50), which=st.integers(0, 1), off=st.sampled_from([0, 0, 0, -1, 1]))
+    @rule(
+        path=PATHS, data=VALUES, due=st.integers(0, 50), which=st.integers(0, 1), off=st.sampled_from([0, 0, 0, -1, 1])
+    )
     def write(self, path: str, data: dict[str, t.Any], due: int, which: int, off: int) -> None:
         version = self.model[path][1] if path in self.model else 0
         try:
@@ -459,7 +469,9 @@ class Model(RuleBasedStateMachine):
         wanted = Document(path, *self.model[path][:2]) if path in self.model else None
         assert self.stores[which].read(path) == wanted
 
-    @rule(prefix=st.sampled_from(["a/", "a/b/", "leases/", "leases/0001/"]), due=st.one_of(st.none(), st.integers(0, 50)))
+    @rule(
+        prefix=st.sampled_from(["a/", "a/b/", "leases/", "leases/0001/"]), due=st.one_of(st.none(), st.integers(0, 50))
+    )
     def scan(self, prefix: str, due: int | None) -> None:
         wanted = {
             path: (data, version)

@@ -7,10 +7,11 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.client import OpenAI
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
 from hypothesis import settings
 from lab import Lab
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.client import OpenAI
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
 
 # Vault keys take time to derive: an example is not slow for that.
 settings.register_profile("engine", deadline=None, print_blob=True)

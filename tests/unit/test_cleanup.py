@@ -7,6 +7,8 @@ import threading
 import typing as t
 
 import pytest
+from lab import PROJECT, Lab
+
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import rfc3339
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
@@ -21,7 +23,6 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Moun
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import this_process
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Write
-from lab import PROJECT, Lab
 
 if t.TYPE_CHECKING:
     from unit.conftest import Clock
@@ -283,7 +284,12 @@ def test_a_recorded_lease_is_adopted(lab: Lab, mount: Mount, monkeypatch: pytest
     creds = issue(mount, "my-role")
     record = find_record(mount, creds["lease_id"])
     assert record
-    intent = {"kind": "issue", "lease": {**record.lease, "service_account_id": None}, "owner": DEAD, "created_at": mount.now()}
+    intent = {
+        "kind": "issue",
+        "lease": {**record.lease, "service_account_id": None},
+        "owner": DEAD,
+        "created_at": mount.now(),
+    }
     mount.store.write(Write("intents/left", intent))
     assert len(lab.leases()) == 1
     assert clean(mount, orphans="delete")["recovered"] == [creds["lease_id"]]
@@ -319,9 +325,7 @@ def test_a_watch_ends(lab: Lab, mount: Mount, clock: Clock, interrupted: t.Calla
     assert intents(mount) == []
 
 
-def test_only_what_is_recorded_is_ours(
-    lab: Lab, mount: Mount, clock: Clock, interrupted: t.Callable[..., str]
-) -> None:
+def test_only_what_is_recorded_is_ours(lab: Lab, mount: Mount, clock: Clock, interrupted: t.Callable[..., str]) -> None:
     """Names that look like ours, in our project, made by somebody else."""
     name = interrupted(DEAD, after=True)
     theirs = {"vault-my-role-abcd1234", name + "x", name[:-1], name.upper(), f" {name}"}
@@ -333,7 +337,9 @@ def test_only_what_is_recorded_is_ours(
     clean(mount, orphans="delete")
     clean(mount, orphans="delete")
     assert lab.accounts() == theirs | {name}
-    assert {one["project_id"] for one in lab.double.state()["service_accounts"] if one["name"] == name} == {"proj_elsewhere"}
+    assert {one["project_id"] for one in lab.double.state()["service_accounts"] if one["name"] == name} == {
+        "proj_elsewhere"
+    }
 
 
 def test_a_recovery_that_fails_is_told_and_stops_nobody(
@@ -400,7 +406,8 @@ def test_a_claim_that_was_left_half_done(lab: Lab, mount: Mount, clock: Clock, c
     left_by(mount, DEAD)
     assert len(clean(mount, orphans="delete")["recovered"]) == 1
     assert lab.accounts() == set() and lab.leases() == {}
-    left_by(mount, DEAD, "run") if intents(mount) else None
+    if intents(mount):
+        left_by(mount, DEAD, "run")
     clean(mount, orphans="delete")
     assert intents(mount) == []
 

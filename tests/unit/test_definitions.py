@@ -7,6 +7,11 @@ import threading
 import typing as t
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lab import PROJECT, ROLE, Lab
+from unit.wording import HOSTILE_NAMES, NOT_TEXTS, sentence
+
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.client import AdminKey, OpenAI
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.config import delete_config, public_config, write_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.definitions import Outcome, read_definitions
@@ -16,10 +21,6 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Moun
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.projects import delete_project, write_project
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.roles import delete_role, find_role, write_role
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from lab import PROJECT, ROLE, Lab
-from unit.wording import HOSTILE_NAMES, NOT_TEXTS, sentence
 
 CONFIG: dict[str, t.Any] = {
     "admin_api_key": None,
@@ -60,9 +61,7 @@ def test_a_mount_without_a_config(lab: Lab) -> None:
 
 def test_a_config_is_proven_before_it_is_stored(lab: Lab) -> None:
     mount, double = lab.mount(), lab.double
-    text = refused(
-        configure, mount, admin_api_key="sk-admin-thisisnotthekey", api_endpoint=double.url, validate=True
-    )
+    text = refused(configure, mount, admin_api_key="sk-admin-thisisnotthekey", api_endpoint=double.url, validate=True)
     assert text.startswith("error validating OpenAI configuration")
     assert "thisisnotthekey" not in text
     assert not lab.store_path.exists()
@@ -132,7 +131,9 @@ def test_a_key_is_not_taken_for_another_whose_value_is_hidden(
     assert outcome.warnings
 
 
-@pytest.mark.parametrize("key", ["", " ", "short", "sk-admin with spaces", "sk-admin\nX: y", "sk-ädmin-key", "k" * 2000])
+@pytest.mark.parametrize(
+    "key", ["", " ", "short", "sk-admin with spaces", "sk-admin\nX: y", "sk-ädmin-key", "k" * 2000]
+)
 def test_keys_that_are_none(lab: Lab, key: str) -> None:
     text = refused(configure, lab.mount(), admin_api_key=key)
     assert text.startswith("admin_api_key:")
@@ -142,8 +143,14 @@ def test_keys_that_are_none(lab: Lab, key: str) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("api_endpoint", "http://api.openai.com/v1"), ("api_endpoint", "ftp://x"), ("api_endpoint", "")]
-    + [("organization_id", "org\nX-Evil: 1"), ("organization_id", "../x"), ("admin_api_key_id", "key/../x")],
+    [
+        ("api_endpoint", "http://api.openai.com/v1"),
+        ("api_endpoint", "ftp://x"),
+        ("api_endpoint", ""),
+        ("organization_id", "org\nX-Evil: 1"),
+        ("organization_id", "../x"),
+        ("admin_api_key_id", "key/../x"),
+    ],
 )
 def test_options_of_the_config_that_are_wrong(lab: Lab, option: str, value: str) -> None:
     text = refused(configure, lab.mount(), **{"admin_api_key": "sk-admin-key-0", option: value})

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.store import ModuleDocFragment
 
 ROOT = Path(__file__).resolve().parent.parent.parent

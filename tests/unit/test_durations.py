@@ -7,11 +7,12 @@ import re
 import typing as t
 
 import pytest
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import LONGEST, parse_duration, rfc3339
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
 from hypothesis import example, given
 from hypothesis import strategies as st
 from unit.wording import sentence
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import LONGEST, parse_duration, rfc3339
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
 
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
@@ -23,7 +24,8 @@ def refused(value: t.Any, **more: t.Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), (90, 90), ("90s", 90), ("30m", 1800), ("1h30m", 5400), ("7d", 604800), (" 5m\n", 300)]
+    ("text", "seconds"),
+    [("90", 90), (90, 90), ("90s", 90), ("30m", 1800), ("1h30m", 5400), ("7d", 604800), (" 5m\n", 300)],
 )
 def test_the_forms_of_the_contract(text: t.Any, seconds: int) -> None:
     assert parse_duration(text, "ttl") == seconds
@@ -81,8 +83,38 @@ def test_everything_else_is_one_sentence(value: t.Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", " ", "h", "ms", "1x", "1w", "1y", "30m1h", "1h1h", "1,5h", "1:30", "90 s", "--1", "1h-5m", "0", "0s", "0d0h", 0, -1]
-    + [True, False, 1.0, None, [], ["1h"], {}, {"h": 1}, b"1h", "1h\0", "1\n2"],
+    [
+        "",
+        " ",
+        "h",
+        "ms",
+        "1x",
+        "1w",
+        "1y",
+        "30m1h",
+        "1h1h",
+        "1,5h",
+        "1:30",
+        "90 s",
+        "--1",
+        "1h-5m",
+        "0",
+        "0s",
+        "0d0h",
+        0,
+        -1,
+        True,
+        False,
+        1.0,
+        None,
+        [],
+        ["1h"],
+        {},
+        {"h": 1},
+        b"1h",
+        "1h\x00",
+        "1\n2",
+    ],
 )
 def test_malformed(value: t.Any) -> None:
     assert repr(value) in refused(value)

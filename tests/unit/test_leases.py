@@ -9,6 +9,11 @@ import urllib.error
 import urllib.request
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from lab import PROJECT, Lab
+from unit.wording import HOSTILE_NAMES, sentence
+
 from ansible_collections.ephemeral.openai.plugins.plugin_utils import leases
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.config import write_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import ApiError, OpenAICredsError, StoreError
@@ -26,10 +31,6 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.roles import delete_role
-from hypothesis import example, given
-from hypothesis import strategies as st
-from lab import PROJECT, Lab
-from unit.wording import HOSTILE_NAMES, sentence
 
 if t.TYPE_CHECKING:
     from unit.conftest import Clock
@@ -68,14 +69,18 @@ def intents(mount: Mount) -> list[str]:
 # Ids.
 
 
-@pytest.mark.parametrize("lease_id", ["openai/creds/r/", "openai/creds/r/ABCD12", "0000/..", "0000", "0000a-", "0000a-b-c"])
+@pytest.mark.parametrize(
+    "lease_id", ["openai/creds/r/", "openai/creds/r/ABCD12", "0000/..", "0000", "0000a-", "0000a-b-c"]
+)
 def test_what_is_not_the_id_of_a_lease(lease_id: str) -> None:
     with pytest.raises(OpenAICredsError) as caught:
         lease_path(lease_id)
     sentence(caught.value, "lease_id")
 
 
-@pytest.mark.parametrize("lease_id", [*HOSTILE_NAMES, "x/../../definitions", "openai/creds/my-role/../../../definitions"])
+@pytest.mark.parametrize(
+    "lease_id", [*HOSTILE_NAMES, "x/../../definitions", "openai/creds/my-role/../../../definitions"]
+)
 def test_hostile_lease_ids_find_nothing(lab: Lab, mount: Mount, lease_id: str) -> None:
     try:
         assert find_record(mount, lease_id) is None
@@ -157,7 +162,9 @@ def test_native_expiry_is_asked_for_when_wanted(lab: Lab, mount: Mount, ttl: int
 
 
 @pytest.mark.parametrize("ttl", [86401, 10**9])
-def test_more_than_max_ttl_is_refused_before_anything_happens(lab: Lab, mount: Mount, on_disk: OnDisk, ttl: int) -> None:
+def test_more_than_max_ttl_is_refused_before_anything_happens(
+    lab: Lab, mount: Mount, on_disk: OnDisk, ttl: int
+) -> None:
     before = on_disk()
     assert refused(issue, mount, "my-role", ttl).startswith("ttl:")
     assert refused(placeholder, mount, "my-role", ttl).startswith("ttl:")
@@ -166,7 +173,9 @@ def test_more_than_max_ttl_is_refused_before_anything_happens(lab: Lab, mount: M
     assert lab.double.requests() == []
 
 
-@pytest.mark.parametrize("kind", ["drop_after", "fail_after", "truncate", "malformed", "wrong_shape", "drop_before", "refuse"])
+@pytest.mark.parametrize(
+    "kind", ["drop_after", "fail_after", "truncate", "malformed", "wrong_shape", "drop_before", "refuse"]
+)
 def test_a_create_that_may_have_happened_leaves_one_account(lab: Lab, mount: Mount, kind: str) -> None:
     lab.double.fault(kind=kind, times=1, **CREATE)
     creds = issue(mount, "my-role")

@@ -7,6 +7,10 @@ import re
 import typing as t
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from unit.wording import HOSTILE_NAMES, NOT_TEXTS, sentence
+
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.names import (
     base36,
@@ -16,9 +20,6 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.names import (
     random_text,
     render_template,
 )
-from hypothesis import example, given
-from hypothesis import strategies as st
-from unit.wording import HOSTILE_NAMES, NOT_TEXTS, sentence
 
 #: The contract's own expression, written down once more.
 VALID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,126}[A-Za-z0-9])?")
@@ -81,15 +82,25 @@ def test_both_spellings(template: str, wanted: str) -> None:
     assert re.fullmatch(wanted, render_template(template, "my-role", "my-project"))
 
 
-@pytest.mark.parametrize("template", ["x", "{{.RoleName}}", "{role_name}-{project_name}", "", "{random_suffix", "RandomSuffix"])
+@pytest.mark.parametrize(
+    "template", ["x", "{{.RoleName}}", "{role_name}-{project_name}", "", "{random_suffix", "RandomSuffix"]
+)
 def test_without_a_suffix_names_would_come_twice(template: str) -> None:
     refused(template)
 
 
 @pytest.mark.parametrize(
     "template",
-    ["{{.Nonsense}}-{random_suffix}", "{nonsense}-{random_suffix}", "{}-{random_suffix}", "{{.}}-{random_suffix}"]
-    + ["{{.randomsuffix}}", "{RandomSuffix}", "{{.role_name}}-{random_suffix}", "{{\n.Bad\n}}-{random_suffix}"],
+    [
+        "{{.Nonsense}}-{random_suffix}",
+        "{nonsense}-{random_suffix}",
+        "{}-{random_suffix}",
+        "{{.}}-{random_suffix}",
+        "{{.randomsuffix}}",
+        "{RandomSuffix}",
+        "{{.role_name}}-{random_suffix}",
+        "{{\n.Bad\n}}-{random_suffix}",
+    ],
 )
 def test_unknown_placeholders(template: str) -> None:
     refused(template)
@@ -97,9 +108,22 @@ def test_unknown_placeholders(template: str) -> None:
 
 @pytest.mark.parametrize(
     "template",
-    ["-{random_suffix}", "{random_suffix}.", "a b{random_suffix}", "a/{random_suffix}", "é{random_suffix}"]
-    + ["{random_suffix}\n", "x" * 121 + "{random_suffix}", "{{role_name}}-{random_suffix}", "{{RandomSuffix}}"]
-    + ["{random_suffix!r}", "{random_suffix[0]}", "{{{.RandomSuffix}}}", "%s{random_suffix}", "a\0{random_suffix}"],
+    [
+        "-{random_suffix}",
+        "{random_suffix}.",
+        "a b{random_suffix}",
+        "a/{random_suffix}",
+        "é{random_suffix}",
+        "{random_suffix}\n",
+        "x" * 121 + "{random_suffix}",
+        "{{role_name}}-{random_suffix}",
+        "{{RandomSuffix}}",
+        "{random_suffix!r}",
+        "{random_suffix[0]}",
+        "{{{.RandomSuffix}}}",
+        "%s{random_suffix}",
+        "a\x00{random_suffix}",
+    ],
 )
 def test_templates_that_give_names_which_are_none(template: str) -> None:
     refused(template)

@@ -11,6 +11,7 @@ import time
 import typing as t
 
 import pytest
+
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import (
     Process,
     is_running,

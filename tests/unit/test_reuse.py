@@ -9,16 +9,23 @@ import types
 import typing as t
 
 import pytest
+from lab import Lab
+from unit.wording import sentence
+
 from ansible_collections.ephemeral.openai.plugins.plugin_utils import reuse
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import active_records, find_record, issue, renew, revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
+    active_records,
+    find_record,
+    issue,
+    renew,
+    revoke,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import this_process
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Write
-from lab import Lab
-from unit.wording import sentence
 
 if t.TYPE_CHECKING:
     from unit.conftest import Clock
