@@ -12,11 +12,12 @@ from pathlib import Path
 
 import yaml
 from ansible.parsing.vault import VaultSecret
+from double.client import Double
+
 from ansible_collections.ephemeral.openai.plugins.plugin_utils import config, projects, roles
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.vaulted_file import VaultedFileStore
-from double.client import Double
 
 VAULT_PASSWORD = "VaultPasswordOfTheTests-7f3a"
 PROJECT = "proj_lab"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.ephemeral.openai.plugins.modules.openai_cleanup import DOCUMENTATION
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import client  # noqa: F401 - loaded once per run, not once per worker
+from ansible_collections.ephemeral.openai.plugins.plugin_utils import client  # noqa: F401 pylint: disable=unused-import
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import parse_duration

@@ -26,9 +26,9 @@ from .errors import ApiError, OpenAICredsError
 
 try:
     # Loaded when a connection is first made otherwise, and so in every worker anew.
-    import encodings.idna  # noqa: F401
+    import encodings.idna  # noqa: F401 pylint: disable=unused-import
 
-    import httpcore  # noqa: F401
+    import httpcore  # noqa: F401 pylint: disable=unused-import
     import httpx
 except ImportError:
     HAS_HTTPX = False

@@ -314,11 +314,12 @@ def records(mount: Mount) -> t.Iterator[Record]:
     for document in mount.store.scan(LEASES):
         lease_id = document.data["lease_id"]
         seen.add(lease_id)
-        yield _record(mount, document, revoking.get(lease_id))
-    for intent in intents:
-        lease_id = intent.data["lease"]["lease_id"]
-        if lease_id not in seen and revoking.get(lease_id, intent) is intent:
-            yield _record(mount, None, intent)
+        intent = revoking.get(lease_id)
+        yield _unfinished(intent, document) if intent else _issued(mount, document)
+    for unfinished in intents:
+        lease_id = unfinished.data["lease"]["lease_id"]
+        if lease_id not in seen and revoking.get(lease_id, unfinished) is unfinished:
+            yield _unfinished(unfinished, None)
 
 
 def matching(mount: Mount, prefix: str | None) -> list[Record]:
@@ -334,8 +335,10 @@ def find_record(mount: Mount, lease_id: str) -> Record | None:
     """Return one lease by its id, or None."""
     document = read_lease(mount, lease_id)
     intent = mount.store.read(_revocation_path(lease_id))
-    if document or intent:
-        return _record(mount, document, intent)
+    if intent:
+        return _unfinished(intent, document)
+    if document:
+        return _issued(mount, document)
     # It may be being issued, which is recorded under another key.
     return next((record for record in records(mount) if record.lease["lease_id"] == lease_id), None)
 
@@ -352,12 +355,14 @@ def active_records(mount: Mount, lease_ids: t.Iterable[str]) -> list[Record]:
     return [Record(document.data, "active", document, None) for document in documents if document]
 
 
-def _record(mount: Mount, document: Document | None, intent: Document | None) -> Record:
-    if intent is None:
-        assert document is not None
-        status = "active" if mount.now() < document.data["expires_at"] else "expired"
-        return Record(document.data, status, document, None)
-    return Record(intent.data["lease"], "failed" if intent.data.get("attempts") else "pending", document, intent)
+def _issued(mount: Mount, document: Document) -> Record:
+    status = "active" if mount.now() < document.data["expires_at"] else "expired"
+    return Record(document.data, status, document, None)
+
+
+def _unfinished(intent: Document, document: Document | None) -> Record:
+    status = "failed" if intent.data.get("attempts") else "pending"
+    return Record(intent.data["lease"], status, document, intent)
 
 
 def renew(mount: Mount, record: Record, increment: int | None, *, dry_run: bool) -> Record:

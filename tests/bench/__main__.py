@@ -20,19 +20,19 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent / ".build" / "collections")]
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup  # noqa: E402
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (  # noqa: E402
+from double.client import Double
+from lab import COLLECTIONS, PROJECT, Lab
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
     active_records,
     issue,
     lease_path,
-    records,
     revoke,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount  # noqa: E402
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.names import base36, random_text  # noqa: E402
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Write  # noqa: E402
-from double.client import Double  # noqa: E402
-from lab import COLLECTIONS, PROJECT, Lab  # noqa: E402
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.names import base36, random_text
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Write
 
 REPEAT = 25
 EVALUATIONS = 200
@@ -116,8 +116,8 @@ def lookups(lab: Lab) -> None:
     def task(name: str, lookup: str, count: int) -> dict[str, t.Any]:
         return {
             "name": name,
-            "ansible.builtin.set_fact": {"ids": ["{{ lookup('%s', 'my-role').lease_id }}" % lookup] * count},
-        }  # noqa: UP031
+            "ansible.builtin.set_fact": {"ids": ["{{ lookup('" + lookup + "', 'my-role').lease_id }}"] * count},
+        }
 
     ours = "ephemeral.openai.openai_creds"
     tasks = [task("first", ours, 1)]
@@ -180,7 +180,7 @@ def timed_cleanup(lab: Lab) -> None:
         lab.double.settings(latency=0.0)
         assert len(result["revoked"]) == number
         ideal = number * latency / concurrency
-        row(f"cleanup of {number} expired leases", f"{took:.2f} s", f"n·l/c {ideal:.2f} s", took / ideal, "1.25 ×")
+        row(f"cleanup of {number} expired leases", f"{took:.2f} s", f"n·l/c {ideal:.2f} s", took / ideal, "1.25 x")
 
 
 def seed(mount: Mount, count: int, hours: int) -> None:
@@ -252,7 +252,7 @@ def many_leases(few: Lab, many: Lab) -> None:
     reference = issue_and_revoke(few.mount())
     measured = issue_and_revoke(many.mount())
     for what, one, other in zip(("issue", "revoke"), measured, reference, strict=True):
-        row(f"{what} with {MANY:,} live leases", ms(one), f"with 100 {ms(other)}", one / other, "1.5 ×")
+        row(f"{what} with {MANY:,} live leases", ms(one), f"with 100 {ms(other)}", one / other, "1.5 x")
     code = "cleanup(mount, orphans='report', max_concurrency=16, limit=None, grace=600, dry_run=False)['active']"
     took, mebibytes, active = in_new_process(many, code)
     assert active == MANY, active

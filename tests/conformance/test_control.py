@@ -105,7 +105,7 @@ def test_seeds_show_in_the_state(double: Double) -> None:
 
 
 def test_a_deleted_cursor_may_be_refused(double: Double) -> None:
-    keys = [double.add_admin_key()["id"] for _ in range(3)]
+    keys = [double.add_admin_key()["id"] for _unused in range(3)]
     connection = http.client.HTTPConnection(urlsplit(double.url).netloc, timeout=10)
 
     def ask(method: str, path: str) -> int:

@@ -133,7 +133,7 @@ def test_the_whole_walk(double: Double, walk: Walker) -> None:
     walk("GET", "/organization/costs", query="?start_time=0&limit=3")
 
     walk("POST", f"{PROJECT_PATH}/archive", project_id=other["id"])
-    assert {(method, path) for method, path, _ in walk.walked} == DESCRIBED | NEWER
+    assert {(method, path) for method, path, _rest in walk.walked} == DESCRIBED | NEWER
 
 
 def test_the_refusals(double: Double, walk: Walker) -> None:

@@ -122,7 +122,7 @@ def test_slow(double: Double) -> None:
     double.fault(kind="slow", delay=0.2)
     connection = socket.create_connection(_address(double))
     connection.sendall(_request(double))
-    until(lambda: double.requests())
+    until(double.requests)
     assert names(double) == [], "nothing has happened yet"
     assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
     connection.close()
@@ -149,7 +149,7 @@ def test_a_client_that_leaves_does_not_undo(double: Double) -> None:
     double.fault(kind="slow", delay=0.05)
     connection = socket.create_connection(_address(double))
     connection.sendall(_request(double))
-    until(lambda: double.requests())
+    until(double.requests)
     connection.close()
     until(lambda: names(double) == ["ci"])
 
@@ -162,7 +162,7 @@ def test_truncate(double: Double) -> None:
     while block := connection.recv(65_536):
         received += block
     connection.close()
-    head, _, body = received.partition(b"\r\n\r\n")
+    head, _blank, body = received.partition(b"\r\n\r\n")
     length = int(
         next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")).split(b":")[1]
     )
@@ -219,7 +219,7 @@ def test_reset_calls_off_what_is_under_way(double: Double) -> None:
     double.fault(kind="slow", delay=0.05)
     connection = socket.create_connection(_address(double))
     connection.sendall(_request(double))
-    until(lambda: double.requests())
+    until(double.requests)
     double.reset()
     assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
     connection.close()
@@ -246,7 +246,7 @@ def test_kill(double: Double, kind: str, made: list[str]) -> None:
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as victim:
         double.fault(kind=kind, pgid=victim.pid)
-        out, _ = victim.communicate(f"{urlsplit(double.url).netloc} {ACCOUNTS} {double.admin_key}\n", timeout=10)
+        out, _err = victim.communicate(f"{urlsplit(double.url).netloc} {ACCOUNTS} {double.admin_key}\n", timeout=10)
     assert victim.returncode == -signal.SIGKILL and out == ""
     until(lambda: last(double)["finished"])
     assert names(double) == made and last(double)["effect"] is bool(made) and "fault_error" not in last(double)
@@ -258,7 +258,7 @@ def test_kill(double: Double, kind: str, made: list[str]) -> None:
 def test_rules_in_order(double: Double) -> None:
     double.fault(kind="refuse", status=501, skip=1, times=2)
     double.fault(kind="refuse", status=502, times=1)
-    assert [Got(double).status for _ in range(5)] == [502, 501, 501, 200, 200]
+    assert [Got(double).status for _unused in range(5)] == [502, 501, 501, 200, 200]
     assert [(rule["seen"], rule["applied"]) for rule in double.faults()] == [(5, 2), (3, 1)]
 
 
@@ -274,7 +274,7 @@ def test_probability(double: Double) -> None:
         double.clear_faults()
         double.seed(seed)
         double.fault(kind="refuse", probability=0.5)
-        return [Got(double, "GET").status for _ in range(40)]
+        return [Got(double, "GET").status for _unused in range(40)]
 
     first = throw(1)
     assert set(first) == {200, 500} and throw(1) == first != throw(2)

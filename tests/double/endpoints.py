@@ -247,7 +247,7 @@ def get_service_account(state: State, call: Call) -> Json:
 
 
 def update_service_account(state: State, call: Call) -> Json:
-    _, account = _account(state, call)
+    _project, account = _account(state, call)
     given = call.fields({"name": fields.text, "role": fields.one_of("member", "owner")})
     state.update_service_account(account, given)
     return account.as_json()
@@ -290,7 +290,7 @@ def get_project_key(state: State, call: Call) -> Json:
 
 
 def update_project_key(state: State, call: Call) -> Json:
-    _, key = _project_key(state, call)
+    _project, key = _project_key(state, call)
     given = call.fields({"scopes": fields.texts, "expires_in_seconds": fields.expiry})
     if not given:
         message = "Provide at least one of 'scopes' or 'expires_in_seconds'."

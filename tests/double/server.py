@@ -139,7 +139,7 @@ def _perform(state: State, call: Call, entry: dict[str, Any]) -> Answer:
 
 
 async def _call(request: web.Request) -> Call:
-    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    scheme, _blank, bearer = request.headers.get("Authorization", "").partition(" ")
     return Call(
         method=request.method,
         raw_path=request.rel_url.raw_path,

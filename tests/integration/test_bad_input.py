@@ -19,7 +19,7 @@ def _config(**options: t.Any) -> dict[str, t.Any]:
 
 
 def _lookup(arguments: str) -> dict[str, t.Any]:
-    return {"ansible.builtin.debug": {"msg": "{{ lookup('ephemeral.openai.openai_creds', %s) }}" % arguments}}
+    return {"ansible.builtin.debug": {"msg": "{{ lookup('ephemeral.openai.openai_creds', " + arguments + ") }}"}}
 
 
 KEY = "sk-admin-0123456789abcdef"

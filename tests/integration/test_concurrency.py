@@ -8,23 +8,21 @@ import subprocess
 import time
 
 import pytest
+from lab import Lab
+
 from ansible_collections.ephemeral.openai.plugins.plugin_utils import client
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import active_records, issue, revoke
-from lab import Lab
 
 
 def test_16_processes_issue_20_each(lab: Lab) -> None:
     lab.configure()
+    ids = "issued.creds_list | map(attribute='lease_id')"
     playbook = lab.playbook(
-        [{"ephemeral.openai.openai_creds": {"name": "my-role", "count": 20}, "register": "issued"}]
-        + [
-            {
-                "ansible.builtin.assert": {
-                    "that": "issued.creds_list | map(attribute='lease_id') | unique | length == 20"
-                }
-            }
+        [
+            {"ephemeral.openai.openai_creds": {"name": "my-role", "count": 20}, "register": "issued"},
+            {"ansible.builtin.assert": {"that": f"{ids} | unique | length == 20"}},
         ]
     )
     processes = [

@@ -11,9 +11,10 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from lab import PROJECT, Lab
+
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import INTENTS, find_record, issue, revoke
-from lab import PROJECT, Lab
 
 KILLER = Path(__file__).parent.parent / "killer"
 
@@ -147,7 +148,9 @@ def _wait_for_workers(lab: Lab) -> None:
         if not busy:
             return
         time.sleep(0.1)
-    raise AssertionError(f"still running: {subprocess.run(['ps', '-f', *busy], capture_output=True).stdout!r}")
+    raise AssertionError(
+        f"still running: {subprocess.run(['ps', '-f', *busy], capture_output=True, check=False).stdout!r}"
+    )
 
 
 def _environment(pid: str) -> bytes:

@@ -9,9 +9,10 @@ import urllib.error
 import urllib.request
 
 from ansible.parsing.vault import VaultLib, VaultSecret
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import issue
 from conftest import MARKER
 from lab import VAULT_PASSWORD, Lab
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import issue
 
 ADMIN_KEY = "{{ vault_admin_key }}"
 

@@ -8,8 +8,9 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import PLACEHOLDER_KEY, find_record, issue, revoke
 from lab import PROJECT, Lab
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import PLACEHOLDER_KEY, find_record, issue, revoke
 
 CREDENTIAL = {
     "lease_id",

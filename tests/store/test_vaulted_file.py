@@ -266,6 +266,7 @@ def run_vault(*args: str, password: Path) -> str:
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -157,19 +157,20 @@ def test_failures_wait_longer_each_time_and_stop_nobody(lab: Lab, mount: Mount, 
     assert "not today" in result["failed"][0]["error"]
     assert lab.leases() == {bad["service_account"]: "failed"}
 
-    waits, last = [], clock()
-    for _unused in range(400):
+    waits = []
+    for _unused in range(14):
+        (intent,) = intents(mount)
+        waits.append(intent.data["retry_at"] - clock())
         lab.double.clear_requests()
-        result = clean(mount)
-        assert [one["lease_id"] for one in result["failed"]] == [bad["lease_id"]], "it is told of every time"
-        if lab.double.requests():
-            waits.append(clock() - last)
-            last = clock()
-        if len(waits) == 14:
-            break
-        clock.move(1 if clock() - last < 20 else (clock() - last) // 8)
-    assert waits[:12] == sorted(waits[:12]) and waits[11] > 60 * waits[1], waits
-    assert 3600 <= waits[-1] < 2 * 3600, "and yet it is tried again"
+        if waits[-1]:
+            clock.move(waits[-1] - 1)
+            assert [one["lease_id"] for one in clean(mount)["failed"]] == [bad["lease_id"]], "it is told of every time"
+            assert lab.double.requests() == []
+            clock.move(1)
+        assert [one["lease_id"] for one in clean(mount)["failed"]] == [bad["lease_id"]]
+        assert len(lab.double.requests()) == 1
+    assert waits == sorted(waits) and waits[0] <= 60 and waits[6] > waits[3] > waits[1], waits
+    assert 600 <= waits[-1] <= 7200, "and yet it is tried again"
     record = find_record(mount, bad["lease_id"])
     assert record and record.public()["attempts"] == 15
 

@@ -76,7 +76,7 @@ def test_everything_else_is_one_sentence(value: t.Any) -> None:
     except OpenAICredsError as error:
         assert repr(value) in sentence(error, "ttl")
     else:
-        assert type(seconds) is int
+        assert isinstance(seconds, int) and not isinstance(seconds, bool)
         assert re.fullmatch("([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s?)?", str(value).strip(), re.ASCII)
         assert 1 <= seconds <= LONGEST
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import typing as t
 import urllib.error
 import urllib.request
@@ -117,6 +118,16 @@ def test_an_id_of_another_mount_role_or_lease_finds_nothing(lab: Lab, mount: Mou
     for other in (f"other/creds/my-role/{unique}", f"openai/creds/other/{unique}", unique, creds["lease_id"] + "0"):
         assert find_record(mount, other) is None
         assert active_records(mount, [other]) == []
+
+
+def test_an_id_of_another_lease_does_not_find_one_that_is_being_ended(lab: Lab, mount: Mount) -> None:
+    creds = issue(mount, "my-role")
+    lab.double.fault(kind="refuse", status=403, method="DELETE")
+    revoke(mount, [record_of(mount, creds)])
+    unique = creds["lease_id"].rpartition("/")[2]
+    assert record_of(mount, creds).status == "failed"
+    for other in (f"other/creds/my-role/{unique}", f"openai/creds/other/{unique}", unique):
+        assert find_record(mount, other) is None
 
 
 # Issue.
@@ -420,6 +431,31 @@ def test_what_will_not_go_is_failed_and_does_not_stop_the_others(lab: Lab, mount
     assert record_of(mount, bad).public()["attempts"] == 2
     assert revoke(mount, [record_of(mount, bad)], force=True)[0].error
     assert lab.leases() == {} and lab.accounts() == {bad["service_account"]}
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_same_leases_revoked_by_several_at_once(lab: Lab, mount: Mount, clock: Clock, works: bool) -> None:
+    creds = issue_several(mount, "my-role", None, 3)
+    found = [record_of(mount, one) for one in creds]
+    lab.double.settings(latency=0.05)
+    if not works:
+        lab.double.fault(kind="refuse", status=403, method="DELETE")
+    errors: list[str | None] = []
+    threads = [
+        threading.Thread(target=lambda: errors.extend(one.error for one in revoke(lab.mount(clock=clock), found)))
+        for _unused in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(errors) == 9
+    assert all((error is None) is works for error in errors)
+    assert set(lab.leases().values()) == (set() if works else {"failed"})
+    assert len(lab.leases()) == len(intents(mount)) == (0 if works else 3)
+    lab.double.clear_faults()
+    assert not any(one.error for one in revoke(mount, list(records(mount))))
+    assert lab.accounts() == set() and lab.leases() == {} and intents(mount) == []
 
 
 def test_matching_is_part_by_part(lab: Lab, mount: Mount) -> None:
