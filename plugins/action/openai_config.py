@@ -29,6 +29,7 @@ class ActionModule(OpenAIAction):
                 api_endpoint=args["api_endpoint"] or os.environ.get("OPENAI_BASE_URL") or None,
                 replace_key=args["update_admin_key"] == "always",
                 validate=args["validate"],
+                force=args["force"],
                 dry_run=self.check_mode,
             )
         return {**self.outcome(outcome), "config": public_config(outcome.after)}

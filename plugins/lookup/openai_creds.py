@@ -80,6 +80,7 @@ _list:
 
 import typing as t
 
+from ansible import context
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
@@ -109,7 +110,7 @@ class LookupModule(LookupBase):
                 )
             ttl = None if options["ttl"] is None else parse_duration(options["ttl"], "ttl")
             min_remaining = parse_duration(options["min_remaining"], "min_remaining", least=0)
-            if (variables or {}).get("ansible_check_mode"):
+            if (variables or {}).get("ansible_check_mode") or context.CLIARGS.get("check"):
                 return [self._placeholder(mount, role, ttl) for role in roles]
 
             if len(roles) > 1:

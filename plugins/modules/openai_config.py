@@ -49,7 +49,10 @@ options:
     type: bool
     default: true
   force:
-    description: With O(state=absent), forget the key even while the mount has leases, unfinished ones included. They then end only natively.
+    description:
+      - With O(state=absent), forget the key even while the mount has leases, unfinished ones included. They then end only
+        natively.
+      - Also lets a mount that has leases change O(api_endpoint) or O(organization_id). Its leases then count as ended.
     type: bool
     default: false
   state:

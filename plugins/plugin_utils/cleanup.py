@@ -10,7 +10,7 @@ import typing as t
 
 from .durations import rfc3339
 from .errors import OpenAICredsError
-from .leases import INTENTS, LEASES, Ended, end, read_lease, settle
+from .leases import INTENTS, LEASES, Ended, Record, is_at_work, read_lease, revoke, settle, take_over
 from .mount import Mount
 from .process import is_running
 from .store import Data, Document
@@ -37,24 +37,23 @@ def cleanup(
     only looks.
     """
     result: Data = {name: [] for name in ("revoked", "checked_in", "recovered", "orphans", "failed")}
-    interrupted, revocations, waiting = _sort_intents(mount, grace)
-    if limit is not None:
-        interrupted = interrupted[:limit]
-    _Recovery(mount, orphans, dry_run, result).run(interrupted)
+    spent, interrupted, revocations, waiting = _sort_intents(mount, grace)
+    if not dry_run:
+        mount.store.delete(*spent)
+    left = _Recovery(mount, orphans, dry_run, result).run(interrupted, limit)
 
     now = mount.now()
-    revoking = {intent.data["lease"]["lease_id"]: intent for intent in revocations + waiting}
-    leases = [intent.data["lease"] for intent in revocations]
-    leases += [
-        lease.data for lease in mount.store.scan(LEASES, due_before=now) if lease.data["lease_id"] not in revoking
+    revoking = {intent.data["lease"]["lease_id"] for intent in revocations + waiting}
+    due = [Record(intent.data["lease"], "failed", None, intent) for intent in revocations]
+    due += [
+        Record(lease.data, "expired", lease, None)
+        for lease in mount.store.scan(LEASES, due_before=now)
+        if lease.data["lease_id"] not in revoking
     ]
-    if limit is not None:
-        leases = leases[: max(0, limit - len(interrupted))]
-    ended = (
-        [Ended(lease, None) for lease in leases]
-        if dry_run
-        else end(mount, leases, revoking, concurrency=max_concurrency)
-    )
+    ending = due if left is None else due[:left]
+    ended = [Ended(record.lease, None) for record in ending]
+    if not dry_run:
+        ended = revoke(mount, ending, only_due=True, concurrency=max_concurrency)
 
     result["revoked"] = sorted(one.lease["lease_id"] for one in ended if one.error is None)
     result["failed"] += [{"lease_id": one.lease["lease_id"], "error": one.error} for one in ended if one.error]
@@ -64,14 +63,16 @@ def cleanup(
         if intent.data["error"]
     ]
     summary = mount.store.summary(LEASES)
-    result["active"] = summary.count
+    over = sum(record.document is not None for record in (due if dry_run else due[len(ending) :]))
+    result["active"] = summary.count - over
     result["next_expiry"] = rfc3339(summary.earliest_due) if summary.earliest_due else None
     return result
 
 
-def _sort_intents(mount: Mount, grace: int) -> tuple[list[Document], list[Document], list[Document]]:
-    """Return the interrupted issues and the watches, the revocations to be tried now, and those to wait with."""
+def _sort_intents(mount: Mount, grace: int) -> tuple[list[str], list[Document], list[Document], list[Document]]:
+    """Return the claims that nobody needs, issues interrupted and watches, revocations to try now, and others."""
     now = mount.now()
+    spent: list[str] = []
     interrupted: list[Document] = []
     revocations: list[Document] = []
     waiting: list[Document] = []
@@ -86,22 +87,24 @@ def _sort_intents(mount: Mount, grace: int) -> tuple[list[Document], list[Docume
             # A run's claims are its own while it goes on, but for work that one of its processes has left.
             if data["kind"] == "issue" and _is_abandoned(intent, now, grace) and not _is_issued(mount, intent):
                 interrupted.append(intent)
-        elif data["kind"] == "spent" or _is_abandoned(intent, now, grace):
+        elif data["kind"] == "spent":
+            spent.append(intent.path)
+        elif _is_abandoned(intent, now, grace):
             interrupted.append(intent)
-    return interrupted, revocations, waiting
+    return spent, interrupted, revocations, waiting
 
 
 def _is_abandoned(intent: Document, now: int, grace: int) -> bool:
     """Say whether nobody is at an intent any more."""
-    owner = intent.data["owner"]
-    running = False if owner is None else is_running(owner)
-    return now >= intent.data["created_at"] + grace if running is None else not running
+    at_work = is_at_work(intent)
+    return now >= intent.data["created_at"] + grace if at_work is None else not at_work
 
 
 def _goes_on(data: Data, now: int) -> bool:
     """Say whether the run of a claim may go on."""
     running = is_running(data["run"])
-    return now < data["created_at"] + _FORGET_SECONDS if running is None else running
+    last_use = data["lease"]["expires_at"] if "lease" in data else data["created_at"]
+    return now < last_use + _FORGET_SECONDS if running is None else running
 
 
 def _is_issued(mount: Mount, intent: Document) -> bool:
@@ -119,19 +122,23 @@ class _Recovery:
         self._client: OpenAI | None = None
         self._accounts: dict[str, dict[str, list[str]]] = {}
 
-    def run(self, intents: t.Sequence[Document]) -> None:
+    def run(self, intents: t.Sequence[Document], limit: int | None) -> int | None:
+        """Recover what may be, at most limit leases; returns how many may still be acted on."""
         for intent in intents:
+            if limit is not None and len(self._result["recovered"]) >= limit:
+                break
             try:
                 self._recover(intent)
             except OpenAICredsError as error:
                 self._result["failed"].append({"lease_id": intent.data["lease"]["lease_id"], "error": str(error)})
+        return None if limit is None else limit - len(self._result["recovered"])
 
     def _recover(self, intent: Document) -> None:
         kind, mount = intent.data["kind"], self._mount
-        if kind == "spent" or (kind == "issue" and _is_issued(mount, intent)):
+        if kind == "issue" and _is_issued(mount, intent):
             if not self._dry_run:
                 mount.store.delete(intent.path)
-            if kind == "issue" and "run" not in intent.data:
+            if "run" not in intent.data:
                 self._result["recovered"].append(intent.data["lease"]["lease_id"])
             return
         lease = intent.data["lease"]
@@ -147,7 +154,9 @@ class _Recovery:
         if found and self._orphans != "delete" and not over:
             return
         if not self._dry_run:
-            settle(mount, self._openai(), intent, found)
+            taken = take_over(mount, intent) if kind == "issue" else intent
+            if taken:
+                settle(mount, self._openai(), taken, found)
             if "run" in intent.data and not _goes_on(intent.data, mount.now()):
                 mount.store.delete(intent.path)
         if found or kind == "issue":

@@ -15,14 +15,15 @@ import dataclasses
 import email.utils
 import ipaddress
 import json
+import logging
 import random
 import re
 import ssl
 import time
 import typing as t
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from .errors import ApiError, OpenAICredsError
+from .errors import ApiError, OpenAICredsError, quoted
 
 try:
     # Loaded when a connection is first made otherwise, and so in every worker anew.
@@ -34,6 +35,9 @@ except ImportError:
     HAS_HTTPX = False
 else:
     HAS_HTTPX = True
+    # Where Ansible keeps a log, they would write a line of their own for every call.
+    for _name in ("httpx", "httpcore"):
+        logging.getLogger(_name).setLevel(logging.WARNING)
     _TLS: ssl.SSLContext | None = None
     # Reading the certificates of all authorities takes longer than a call: once per run, not once per worker.
     with contextlib.suppress(OSError, ValueError):
@@ -47,6 +51,12 @@ _LONGEST_BACKOFF_SECONDS = 8.0
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
 _LARGEST_ANSWER = 8 * 2**20
 _PAGE = 100
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})"
+# No user, query or fragment; nothing that two programs could read differently.
+_ENDPOINT = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>{_LABEL}(\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{{1,5}}))?(/[!-\"$->@-~]*)?",
+    re.ASCII,
+)
 _SECRET = re.compile(r"sk-[A-Za-z0-9_*.\-]{4,}")
 
 Answer = dict[str, t.Any]
@@ -82,22 +92,17 @@ class AdminKey:
 
 def check_endpoint(url: t.Any, option: str) -> str:
     """Return the URL if a secret may be sent there (https, or http to this very machine), else raise."""
-    try:
-        parts = urlsplit(url)
-        host, plain = parts.hostname, not (parts.username or parts.password or parts.query or parts.fragment)
-        plain = plain and parts.port != 0
-    except (ValueError, AttributeError, TypeError):
-        host, plain = None, False
-    if not host or not plain or parts.scheme not in ("http", "https") or re.search(r"[\s\x00-\x1f\x7f]", url):
-        raise OpenAICredsError(f"{option}: {url!r} is not a URL such as https://api.openai.com/v1")
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise OpenAICredsError(f"{option}: {url!r} would send the admin key unencrypted; use https://")
+    match = _ENDPOINT.fullmatch(url) if isinstance(url, str) else None
+    if not match or not 0 < int(match["port"] or 443) < 65536:
+        raise OpenAICredsError(f"{option}: {quoted(url)} is not a URL such as https://api.openai.com/v1")
+    if match["scheme"] == "http" and not _is_loopback(match["host"].strip("[]")):
+        raise OpenAICredsError(f"{option}: {quoted(url)} would send the admin key unencrypted; use https://")
     return str(url).rstrip("/")
 
 
 def _is_loopback(host: str) -> bool:
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
@@ -127,19 +132,23 @@ class OpenAI:
         self._key = admin_api_key
         self._log = log
         self._sleep = sleep
+        self._projects_seen: set[str] = set()
         headers = {"Authorization": f"Bearer {admin_api_key}"}
         if organization_id:
             headers["OpenAI-Organization"] = organization_id
         local = self._endpoint.startswith("http:")
         # Plain http stays on this machine, so a proxy from the environment does not apply to it.
-        self._http = httpx.Client(
-            headers=headers,
-            verify=_TLS,
-            trust_env=not local,
-            follow_redirects=False,
-            timeout=httpx.Timeout(_TIMEOUT_SECONDS, connect=_CONNECT_SECONDS, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-        )
+        try:
+            self._http = httpx.Client(
+                headers=headers,
+                verify=_TLS,
+                trust_env=not local,
+                follow_redirects=False,
+                timeout=httpx.Timeout(_TIMEOUT_SECONDS, connect=_CONNECT_SECONDS, pool=None),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            )
+        except (ImportError, ValueError, httpx.InvalidURL):
+            raise OpenAICredsError("HTTPS_PROXY, ALL_PROXY: this is not a proxy that can be used for OpenAI") from None
 
     def create_service_account(self, project_id: str, name: str, expires_in: int | None) -> tuple[str, NewKey]:
         """Create an account with its first key; returns the account's id and the key. expires_in is in seconds."""
@@ -162,9 +171,10 @@ class OpenAI:
             if self._call("DELETE", path).get("deleted") is not True:
                 raise ApiError(f"OpenAI's answer to DELETE {path} does not say that the account was deleted")
         except ApiError as error:
-            if error.status == 404 or (error.status == 400 and self._is_archived(project_id)):
-                return
-            raise
+            if not (error.status == 404 and self._is_gone(project_id)) and not (
+                error.status == 400 and self._project_is_gone(project_id)
+            ):
+                raise
 
     def list_service_accounts(self, project_id: str) -> list[ServiceAccount]:
         """Return all accounts of a project; none if it is not there or has been archived."""
@@ -176,9 +186,9 @@ class OpenAI:
                 ),
             )
         except ApiError as error:
-            if error.status == 404 or (error.status == 400 and self._is_archived(project_id)):
-                return []
-            raise
+            if error.status not in (400, 404) or not self._project_is_gone(project_id):
+                raise
+            return []
 
     def update_key(
         self, project_id: str, key_id: str, *, expires_in: int | None = None, scopes: list[str] | None = None
@@ -198,16 +208,39 @@ class OpenAI:
             lambda row: AdminKey(_field(row, "id", str), row.get("name"), _field(row, "redacted_value", str)),
         )
 
-    def _is_archived(self, project_id: str) -> bool:
+    def _is_gone(self, project_id: str) -> bool:
+        """Say whether it was an account that OpenAI did not find, and not, say, a gateway that did not find the path."""
+        if project_id not in self._projects_seen:
+            try:
+                self._page(f"{_project(project_id)}/service_accounts")
+            except ApiError as error:
+                return error.status in (400, 404) and self._project_is_gone(project_id)
+            self._projects_seen.add(project_id)
+        return True
+
+    def _project_is_gone(self, project_id: str) -> bool:
+        """Say whether OpenAI knows no such project, or has archived it, and with it all accounts."""
         try:
-            return bool(self._call("GET", _project(project_id)).get("status") == "archived")
+            return self._call("GET", _project(project_id)).get("status") == "archived"
         except ApiError as error:
-            return error.status == 404
+            if error.status != 404:
+                return False
+        try:
+            self._page("/organization/projects")
+        except ApiError:
+            return False
+        return True
+
+    def _page(self, path: str) -> None:
+        """Ask for the least of a list; raises ApiError if that is not what comes."""
+        if not isinstance(self._call("GET", path, query={"limit": "1"}).get("data"), list):
+            raise ApiError(f"OpenAI's answer to GET {path} is not a list")
 
     def _list(self, path: str, convert: t.Callable[[Answer], _T]) -> list[_T]:
         """Return all entries of all pages of a list."""
         entries: list[_T] = []
         after: str | None = None
+        seen = set()
         while True:
             answer = self._call("GET", path, query={"limit": str(_PAGE), **({"after": after} if after else {})})
             try:
@@ -218,8 +251,9 @@ class OpenAI:
                 if not rows or not answer.get("has_more"):
                     return entries
                 last = _field(rows[-1], "id", str)
-                if last == after:
+                if last in seen:
                     raise _Malformed("the same page comes again and again")
+                seen.add(last)
                 after = last
             except _Malformed as error:
                 raise ApiError(f"OpenAI's answer to GET {path} cannot be understood: {error}") from None
@@ -255,11 +289,13 @@ class OpenAI:
         seen, request_id = "no answer", None
         try:
             with self._http.stream(method, self._endpoint + path, json=body, params=query) as response:
-                seen, request_id = str(response.status_code), response.headers.get("x-request-id")
+                seen, request_id = str(response.status_code), self._request_id(response)
                 content = _read(response)
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
             seen = type(error).__name__
-            sent = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError))
+            sent = not isinstance(
+                error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.InvalidURL, UnicodeError)
+            )
             failure = ApiError(f"no answer from OpenAI to {where}: {seen}", may_have_happened=sent)
             raise failure if create and sent else _Retry(failure) from None
         except (httpx.DecodingError, _Malformed) as error:
@@ -272,7 +308,7 @@ class OpenAI:
             raise failure if create else _Retry(failure) from None
         finally:
             milliseconds = (time.monotonic() - started) * 1000
-            self._log(f"OpenAI {where} {seen} {_word(request_id)} {milliseconds:.0f} ms attempt {attempt}")
+            self._log(f"OpenAI {where} {seen} {request_id or '-'} {milliseconds:.0f} ms attempt {attempt}")
         return self._judge(where, response, content, create, request_id)
 
     def _judge(
@@ -281,7 +317,7 @@ class OpenAI:
         status = response.status_code
         try:
             answer = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if 200 <= status < 300:
             if isinstance(answer, dict):
@@ -309,7 +345,7 @@ class OpenAI:
             for name in ("message", "type", "code")
         )
         text = f"OpenAI answered {status} to {where}: {message or 'no reason given'}"
-        extra = ", ".join(filter(None, (code, f"request {_word(request_id)}" if request_id else None)))
+        extra = ", ".join(filter(None, (code, f"request {request_id}" if request_id else None)))
         return ApiError(
             text + (f" ({extra})" if extra else ""),
             status=status,
@@ -317,6 +353,10 @@ class OpenAI:
             code=code,
             request_id=request_id,
         )
+
+    def _request_id(self, response: httpx.Response) -> str | None:
+        """Return what OpenAI's support asks for, as one harmless word."""
+        return re.sub(r"[^A-Za-z0-9_.*-]", "", self._redact(response.headers.get("x-request-id", "")))[:80] or None
 
     def _redact(self, text: str) -> str:
         """Return somebody else's text on one line and without keys, whoever put them there."""
@@ -339,11 +379,6 @@ class _Malformed(Exception):
 
 def _project(project_id: str) -> str:
     return f"/organization/projects/{quote(project_id, safe='')}"
-
-
-def _word(text: str | None) -> str:
-    """Return a header's value as one harmless word."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "", text or "")[:80] or "-"
 
 
 def _read(response: httpx.Response) -> bytes:

@@ -10,9 +10,9 @@ import re
 import typing as t
 from datetime import UTC, datetime
 
-from .errors import OpenAICredsError
+from .errors import OpenAICredsError, quoted
 
-_DURATION = re.compile(r"(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s?)?", re.ASCII)
+_DURATION = re.compile(r"(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", re.ASCII)
 _UNITS = (86400, 3600, 60, 1)
 
 #: Ten years. Nothing here lives longer, and every date stays representable.
@@ -24,13 +24,24 @@ def parse_duration(value: t.Any, option: str, *, least: int = 1) -> int:
 
     Raises OpenAICredsError, which names option, for anything else and for less than least seconds.
     """
-    text = str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    text = ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        # A number of thousands of digits cannot even be shown.
+        text = value = str(max(-1, min(value, LONGEST + 1)))
+    elif isinstance(value, str):
+        text = value.strip()
+    if text.isascii() and text.isdecimal():
+        text += "s"
     match = _DURATION.fullmatch(text) if text and len(text) <= 32 else None
     if match is None:
-        raise OpenAICredsError(f"{option}: {value!r} is not a duration; write seconds or e.g. 90s, 30m, 1h30m, 7d")
+        raise OpenAICredsError(
+            f"{option}: {quoted(value)} is not a duration; write seconds or e.g. 90s, 30m, 1h30m, 7d"
+        )
     seconds = sum(int(count) * unit for count, unit in zip(match.groups(), _UNITS) if count)
     if not least <= seconds <= LONGEST:
-        raise OpenAICredsError(f"{option}: {value!r} must be between {least} second(s) and {LONGEST // 86400} days")
+        raise OpenAICredsError(
+            f"{option}: {quoted(value)} must be between {least} second(s) and {LONGEST // 86400} days"
+        )
     return seconds
 
 

@@ -6,9 +6,17 @@
 
 from __future__ import annotations
 
+_QUOTED = 160
+
 
 class OpenAICredsError(Exception):
     """Something a user can act on; str(error) is one sentence without secrets."""
+
+
+def quoted(value: object) -> str:
+    """Return what a user gave, for an error message: on one line, and not all of a book."""
+    text = repr(value[:_QUOTED] if isinstance(value, str) else value)
+    return text if len(text) <= 2 * _QUOTED else f"{text[:_QUOTED]}…"
 
 
 class StoreError(OpenAICredsError):

@@ -21,10 +21,10 @@ import typing as t
 
 from .concurrently import concurrently
 from .durations import rfc3339
-from .errors import ApiError, Conflict, OpenAICredsError
+from .errors import ApiError, Conflict, OpenAICredsError, StoreError, quoted
 from .mount import Mount
 from .names import base36, random_text, render_template
-from .process import this_process
+from .process import is_running, this_process
 from .roles import Role, find_role
 from .store import Data, Document, Write
 
@@ -42,6 +42,8 @@ _CREATE_ROUNDS = 3
 WATCH_SECONDS = 600
 _FIRST_RETRY_SECONDS = 5
 _LONGEST_RETRY_SECONDS = 3600
+#: The leases that this process is issuing. An intent of this process for any other lease was given up.
+_issuing: set[str] = set()
 #: Ended leases whose records are removed together, so that records kept together are rewritten once.
 _FLUSH = 256
 
@@ -50,7 +52,7 @@ def lease_path(lease_id: str) -> str:
     """Return where a lease is stored; raises OpenAICredsError if this is not the id of a lease."""
     unique = lease_id.rpartition("/")[2]
     if not _UNIQUE.fullmatch(unique):
-        raise OpenAICredsError(f"lease_id: {lease_id!r} is not the id of a lease such as openai/creds/my-role/…")
+        raise OpenAICredsError(f"lease_id: {quoted(lease_id)} is not the id of a lease such as openai/creds/my-role/…")
     return f"{LEASES}{unique[:_HOUR_DIGITS]}/{unique[_HOUR_DIGITS:]}"
 
 
@@ -115,28 +117,40 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | N
     client = mount.openai()
     for _round in range(_CREATE_ROUNDS):
         lease = _new_lease(mount, role, duration)
-        intent = _write_issue_intent(mount, lease, claim)
+        _issuing.add(lease["lease_id"])
         try:
-            api_key = _create(mount, client, lease, duration)
-        except ApiError as error:
-            if not error.may_have_happened:
-                clear(mount, intent)
-                raise OpenAICredsError(f"service account creation failed: {error}") from None
-            unanswered = error
-        else:
-            _commit(mount, client, intent, lease, api_key)
-            return credential(lease, api_key)
-        try:
-            settle(mount, client, intent, accounts_of(client, lease))
-        except OpenAICredsError as error:
-            _abandon(mount, intent)
-            raise OpenAICredsError(
-                f"service account creation failed: {unanswered}; {lease['service_account']} may exist at OpenAI, the next "
-                f"openai_cleanup looks for it ({error})"
-            ) from None
+            intent = _write_issue_intent(mount, lease, claim)
+            credential_, unanswered = _issue_once(mount, client, intent, lease)
+        finally:
+            _issuing.discard(lease["lease_id"])
+        if credential_:
+            return credential_
         if claim:
             claim = claim._replace(version=intent.version + 1)
     raise OpenAICredsError(f"service account creation failed {_CREATE_ROUNDS} times, lastly: {unanswered}")
+
+
+def _issue_once(mount: Mount, client: OpenAI, intent: Document, lease: Data) -> tuple[Data | None, ApiError | None]:
+    """Do what an intent says; returns the credential, or why none came of it and nothing is left of it."""
+    try:
+        api_key = _create(mount, client, lease)
+    except ApiError as error:
+        if not error.may_have_happened:
+            clear(mount, intent)
+            raise OpenAICredsError(f"service account creation failed: {error}") from None
+        unanswered = error
+    else:
+        _commit(mount, client, intent, lease, api_key)
+        return credential(lease, api_key), None
+    try:
+        settle(mount, client, intent, accounts_of(client, lease))
+    except OpenAICredsError as error:
+        _abandon(mount, intent)
+        raise OpenAICredsError(
+            f"service account creation failed: {unanswered}; {lease['service_account']} may exist at OpenAI, the next "
+            f"openai_cleanup looks for it ({error})"
+        ) from None
+    return None, unanswered
 
 
 def issue_several(mount: Mount, role_name: str, ttl: int | None, count: int) -> list[Data]:
@@ -194,9 +208,11 @@ def _write_issue_intent(mount: Mount, lease: Data, claim: Claim | None) -> Docum
     return Document(path, data, version + 1)
 
 
-def _create(mount: Mount, client: OpenAI, lease: Data, duration: int) -> str:
+def _create(mount: Mount, client: OpenAI, lease: Data) -> str:
     """Create the account that a lease names, fill in its ids and return its key."""
-    expires_in = max(1, duration - (mount.now() - lease["issued_at"])) if lease["native_expiry"] else None
+    late = mount.now() - lease["issued_at"]
+    # The next second may have begun since; only more than that is taken off.
+    expires_in = max(1, lease["duration"] - (late if late > 1 else 0)) if lease["native_expiry"] else None
     account_id, key = client.create_service_account(lease["project_id"], lease["service_account"], expires_in)
     lease.update(service_account_id=account_id, api_key_id=key.id)
     return key.value
@@ -215,6 +231,11 @@ def _commit(mount: Mount, client: OpenAI, intent: Document, lease: Data, api_key
                 ) from None
         shared = {"claim": intent.path, "api_key": api_key} if "run" in intent.data else {}
         mount.store.write(Write(path, {**lease, **shared}, due=lease["expires_at"]))
+        current = mount.store.read(intent.path)
+        if current is None or current.version != intent.version:
+            # This process was taken for dead. Whoever took over looks for the lease after taking the intent, and this
+            # one for the intent after writing the lease, so one of them sees the other.
+            raise OpenAICredsError(f"{lease['service_account']} took so long that a cleanup has taken over; try again")
     except OpenAICredsError as error:
         try:
             client.delete_service_account(lease["project_id"], lease["service_account_id"])
@@ -225,7 +246,9 @@ def _commit(mount: Mount, client: OpenAI, intent: Document, lease: Data, api_key
             raise OpenAICredsError(f"{error}; the next openai_cleanup removes the account ({second})") from None
         raise
     if "run" not in intent.data:
-        mount.store.delete(intent.path)
+        # The lease is on record; an intent that stays is dropped by the next cleanup.
+        with contextlib.suppress(StoreError):
+            mount.store.delete(intent.path)
 
 
 def clear(mount: Mount, intent: Document) -> None:
@@ -237,20 +260,36 @@ def clear(mount: Mount, intent: Document) -> None:
     if "run" not in intent.data:
         mount.store.delete(intent.path)
         return
-    try:
-        mount.store.write(
-            Write(intent.path, {"kind": "spent", "run": intent.data["run"], "created_at": mount.now()}, intent.version)
-        )
-    except Conflict:
-        pass  # Somebody else has cleared it and gone on.
+    spent = {"kind": "spent", "run": intent.data["run"], "created_at": mount.now()}
+    with contextlib.suppress(Conflict):  # somebody else has cleared it and gone on
+        mount.store.write(Write(intent.path, spent, intent.version))
 
 
 def _abandon(mount: Mount, intent: Document) -> None:
     """Say on the intent that nobody is at it any more, so that it can be taken over at once."""
-    try:
+    with contextlib.suppress(OpenAICredsError):  # then it is taken over when this process has ended
         mount.store.write(Write(intent.path, {**intent.data, "owner": None}, intent.version))
-    except OpenAICredsError:
-        pass  # Then it is taken over when this process has ended.
+
+
+def is_at_work(intent: Document) -> bool | None:
+    """Say whether the owner of an intent is still at it; None if that cannot be seen from here."""
+    owner = intent.data["owner"]
+    if owner is None:
+        return False
+    if owner == this_process() and intent.data["kind"] == "issue":
+        return intent.data["lease"]["lease_id"] in _issuing
+    return is_running(owner)
+
+
+def take_over(mount: Mount, intent: Document) -> Document | None:
+    """Make this process the owner of an interrupted issue; returns None if it turns out to have been finished."""
+    data = {**intent.data, "owner": this_process()}
+    mount.store.write(Write(intent.path, data, intent.version))
+    taken = Document(intent.path, data, intent.version + 1)
+    if read_lease(mount, intent.data["lease"]["lease_id"]) is None:
+        return taken
+    clear(mount, taken)
+    return None
 
 
 def accounts_of(client: OpenAI, lease: Data) -> list[str]:
@@ -268,12 +307,13 @@ def settle(mount: Mount, client: OpenAI, intent: Document, found: t.Sequence[str
     lease = intent.data["lease"]
     for account_id in found:
         client.delete_service_account(lease["project_id"], account_id)
-    watching = not found and mount.now() < intent.data["created_at"] + WATCH_SECONDS
-    if watching and intent.data["kind"] == "issue":
-        watch = {"kind": "watch", "lease": lease, "created_at": intent.data["created_at"]}
-        mount.store.write(Write(f"{INTENTS}{random_text(16)}", watch))
-    if not watching or intent.data["kind"] == "issue":
+    if intent.data["kind"] == "issue":
+        if not found:
+            watch = {"kind": "watch", "lease": lease, "created_at": mount.now()}
+            mount.store.write(Write(f"{INTENTS}{random_text(16)}", watch))
         clear(mount, intent)
+    elif found or mount.now() >= intent.data["created_at"] + WATCH_SECONDS:
+        mount.store.delete(intent.path)
 
 
 class Record(t.NamedTuple):
@@ -307,35 +347,42 @@ class Record(t.NamedTuple):
 
 def records(mount: Mount) -> t.Iterator[Record]:
     """Yield every lease of a mount."""
-    # Intents first: one that is finished while leases are read is then seen as a lease, or twice, but never not at all.
-    intents = [intent for intent in mount.store.scan(INTENTS) if intent.data["kind"] in ("issue", "revoke")]
-    revoking = {intent.data["lease"]["lease_id"]: intent for intent in intents if intent.data["kind"] == "revoke"}
+    revoking = {
+        intent.data["lease"]["lease_id"]: intent
+        for intent in mount.store.scan(INTENTS)
+        if intent.data["kind"] == "revoke"
+    }
     seen = set()
     for document in mount.store.scan(LEASES):
         lease_id = document.data["lease_id"]
         seen.add(lease_id)
         intent = revoking.get(lease_id)
         yield _unfinished(intent, document) if intent else _issued(mount, document)
-    for unfinished in intents:
-        lease_id = unfinished.data["lease"]["lease_id"]
-        if lease_id not in seen and revoking.get(lease_id, unfinished) is unfinished:
-            yield _unfinished(unfinished, None)
+    # Again, since a lease that is found impossible to end while leases are read becomes an intent alone.
+    alone = [intent for intent in mount.store.scan(INTENTS) if intent.data["kind"] in ("issue", "revoke")]
+    for intent in sorted(alone, key=lambda intent: str(intent.data["kind"]), reverse=True):
+        lease_id = intent.data["lease"]["lease_id"]
+        if lease_id not in seen:
+            seen.add(lease_id)
+            yield _unfinished(intent, None)
 
 
 def matching(mount: Mount, prefix: str | None) -> list[Record]:
     """Return the leases whose id begins with a prefix, part by part; all without one."""
-    parts = (prefix or mount.name).rstrip("/").split("/")
+    parts = (mount.name if prefix is None else prefix).rstrip("/").split("/")
     if parts[0] != mount.name:
-        raise OpenAICredsError(f"prefix: {prefix!r} must begin with the mount, as in {mount.name}/creds/my-role/")
+        raise OpenAICredsError(f"prefix: {quoted(prefix)} must begin with the mount, as in {mount.name}/creds/my-role/")
     start = "/".join(parts) + "/"
     return [record for record in records(mount) if f"{record.lease['lease_id']}/".startswith(start)]
 
 
 def find_record(mount: Mount, lease_id: str) -> Record | None:
     """Return one lease by its id, or None."""
+    if not lease_id.startswith(f"{mount.name}/"):
+        raise OpenAICredsError(f"lease_id: {quoted(lease_id)} is not of this mount, {mount.name!r}")
     document = read_lease(mount, lease_id)
     intent = mount.store.read(_revocation_path(lease_id))
-    if intent:
+    if intent and intent.data["lease"]["lease_id"] == lease_id:
         return _unfinished(intent, document)
     if document:
         return _issued(mount, document)
@@ -382,7 +429,7 @@ def renew(mount: Mount, record: Record, increment: int | None, *, dry_run: bool)
         )
     renewed = {**lease, "expires_at": end_}
     if not dry_run:
-        # OpenAI first: whatever is interrupted, the key lives at least as long as the record says.
+        # OpenAI first: if a later end is not recorded after all, the key only lives longer than it is used.
         if lease["native_expiry"]:
             mount.openai().update_key(lease["project_id"], lease["api_key_id"], expires_in=duration)
         try:
@@ -391,6 +438,9 @@ def renew(mount: Mount, record: Record, increment: int | None, *, dry_run: bool)
             raise OpenAICredsError(
                 f"lease_id: {lease_id} was changed by somebody else at the same time; try again"
             ) from None
+        # Whoever ends a lease that is due looks at it after saying so, and this one looks for that after renewing it.
+        if mount.store.read(_revocation_path(lease_id)):
+            raise OpenAICredsError(f"lease_id: {lease_id} is being ended at the same time")
     return Record(renewed, "active", document, None)
 
 
@@ -401,10 +451,38 @@ class Ended(t.NamedTuple):
     error: str | None
 
 
-def revoke(mount: Mount, leases: t.Sequence[Record], *, force: bool = False, concurrency: int = 16) -> list[Ended]:
-    """End leases before their time; with force their records go even if OpenAI refuses."""
+def revoke(
+    mount: Mount,
+    leases: t.Sequence[Record],
+    *,
+    force: bool = False,
+    only_due: bool = False,
+    concurrency: int = 16,
+) -> list[Ended]:
+    """End leases, and their records as that goes on; returns those that were to end.
+
+    With force their records go even if OpenAI refuses; with only_due, one that is renewed at the same time stays.
+    """
+    if not leases:
+        return []
     intents = {record.lease["lease_id"]: record.intent for record in leases if record.intent}
     writes = [_revocation(mount, record.lease) for record in leases if not record.intent]
+    try:
+        _write_revocations(mount, writes)
+    except StoreError:
+        # Ending a key needs no record to be safe, and a full disk must not prevent it.
+        if not force:
+            raise
+    intents.update({write.data["lease"]["lease_id"]: Document(write.path, write.data, 1) for write in writes})
+    ending = [record.lease for record in leases]
+    if only_due:
+        renewed = [record.lease for record in leases if not record.intent and _is_renewed(mount, record.lease)]
+        mount.store.delete(*(intents.pop(lease["lease_id"]).path for lease in renewed))
+        ending = [lease for lease in ending if lease["lease_id"] in intents]
+    return _end(mount, ending, intents, force, concurrency)
+
+
+def _write_revocations(mount: Mount, writes: t.Sequence[Write]) -> None:
     try:
         mount.store.write(*writes)
     except Conflict:
@@ -412,8 +490,11 @@ def revoke(mount: Mount, leases: t.Sequence[Record], *, force: bool = False, con
         for write in writes:
             with contextlib.suppress(Conflict):
                 mount.store.write(write)
-    intents.update({write.data["lease"]["lease_id"]: Document(write.path, write.data, 1) for write in writes})
-    return end(mount, [record.lease for record in leases], intents, force=force, concurrency=concurrency)
+
+
+def _is_renewed(mount: Mount, lease: Data) -> bool:
+    document = read_lease(mount, lease["lease_id"])
+    return document is not None and document.data["expires_at"] > mount.now()
 
 
 def _revocation(mount: Mount, lease: Data) -> Write:
@@ -429,21 +510,9 @@ def _revocation(mount: Mount, lease: Data) -> Write:
     return Write(_revocation_path(lease["lease_id"]), data)
 
 
-def end(
-    mount: Mount,
-    leases: t.Sequence[Data],
-    intents: t.Mapping[str, Document],
-    *,
-    force: bool = False,
-    concurrency: int = 16,
+def _end(
+    mount: Mount, leases: t.Sequence[Data], intents: t.Mapping[str, Document], force: bool, concurrency: int
 ) -> list[Ended]:
-    """Delete the accounts of leases at OpenAI, and their records as that goes on.
-
-    intents are those to revoke, by lease id. A lease that is due needs none: it is found again because it is due. One
-    that will not go is kept as an intent from then on, with its error and the time to try again.
-    """
-    if not leases:
-        return []
     client = mount.openai()
 
     def delete(lease: Data) -> Ended:
@@ -465,24 +534,23 @@ def end(
 
 
 def _record_ended(mount: Mount, ended: t.Sequence[Ended], intents: t.Mapping[str, Document], force: bool) -> None:
-    gone = [one.lease for one in ended if one.error is None or force]
     # Claims first: one without its lease would be taken for an issue that was interrupted.
     for one in ended:
         if "claim" in one.lease:
             claim = mount.store.read(one.lease["claim"])
             if claim and claim.data.get("lease", {}).get("lease_id") == one.lease["lease_id"]:
                 clear(mount, claim)
-    mount.store.delete(*(lease_path(lease["lease_id"]) for lease in gone))
-    mount.store.delete(*(intents[lease["lease_id"]].path for lease in gone if lease["lease_id"] in intents))
-    kept = [one for one in ended if one.error is not None and not force]
-    for one in kept:
-        intent = intents.get(one.lease["lease_id"])
-        write = (
-            _revocation(mount, one.lease) if intent is None else Write(intent.path, dict(intent.data), intent.version)
-        )
-        attempts = write.data["attempts"] + 1
+    gone = []
+    for one in ended:
+        lease_id = one.lease["lease_id"]
+        if one.error is None or force:
+            gone.append(lease_id)
+            continue
+        data = intents[lease_id].data
+        attempts = data["attempts"] + 1
         wait = 0 if attempts == 1 else min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(attempts - 2, 20))
-        write.data.update(attempts=attempts, error=one.error, retry_at=mount.now() + wait, owner=None)
-        with contextlib.suppress(Conflict):  # another cleanup has tried as well, and said so
-            mount.store.write(write)
-    mount.store.delete(*(lease_path(one.lease["lease_id"]) for one in kept))
+        failed = {**data, "attempts": attempts, "error": one.error, "retry_at": mount.now() + wait, "owner": None}
+        with contextlib.suppress(Conflict):  # somebody else has tried as well, and said so
+            mount.store.write(Write(intents[lease_id].path, failed, intents[lease_id].version))
+    mount.store.delete(*(lease_path(one.lease["lease_id"]) for one in ended))
+    mount.store.delete(*(intents[lease_id].path for lease_id in gone))

@@ -38,6 +38,7 @@ class Mount:
     issued_by: dict[str, str] = dataclasses.field(default_factory=dict)
     log: t.Callable[[str], None] = _silent
     clock: t.Callable[[], float] = time.time
+    _client: tuple[Data, OpenAI] | None = dataclasses.field(default=None, init=False, repr=False)
 
     def now(self) -> int:
         """Return the Unix time in whole seconds."""
@@ -73,9 +74,12 @@ class Mount:
             raise OpenAICredsError(
                 f"OpenAI client not configured: mount {self.name!r} has no admin key; run openai_config first"
             )
-        from .client import OpenAI
+        if self._client is None or self._client[0] != config:
+            from .client import OpenAI
 
-        return OpenAI(config["api_endpoint"], config["admin_api_key"], config["organization_id"], log=self.log)
+            client = OpenAI(config["api_endpoint"], config["admin_api_key"], config["organization_id"], log=self.log)
+            self._client = (config, client)
+        return self._client[1]
 
 
 def _copy(value: t.Any) -> t.Any:

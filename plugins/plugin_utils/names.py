@@ -10,7 +10,7 @@ import re
 import secrets
 import typing as t
 
-from .errors import OpenAICredsError
+from .errors import OpenAICredsError, quoted
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,126}[A-Za-z0-9])?")
 _OPENAI_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -28,7 +28,7 @@ def check_name(value: t.Any, option: str) -> str:
     """Return the name, or raise OpenAICredsError naming option."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise OpenAICredsError(
-            f"{option}: {value!r} is not a valid name; use 1 to 128 letters, digits, '_', '.' or '-', "
+            f"{option}: {quoted(value)} is not a valid name; use 1 to 128 letters, digits, '_', '.' or '-', "
             "beginning and ending with a letter or digit"
         )
     return str(value)
@@ -37,7 +37,7 @@ def check_name(value: t.Any, option: str) -> str:
 def check_openai_id(value: t.Any, option: str) -> str:
     """Return an id of OpenAI's (a project, a key), or raise OpenAICredsError naming option."""
     if not isinstance(value, str) or not _OPENAI_ID.fullmatch(value):
-        raise OpenAICredsError(f"{option}: {value!r} is not an id of OpenAI's; use letters, digits, '_' and '-'")
+        raise OpenAICredsError(f"{option}: {quoted(value)} is not an id of OpenAI's; use letters, digits, '_' and '-'")
     return str(value)
 
 
@@ -63,18 +63,18 @@ def check_template(template: str, option: str, role: str, project: str) -> str:
         field = _FIELDS.get(go) if go is not None else jinja
         if field not in _FIELDS.values():
             raise OpenAICredsError(
-                f"{option}: {match.group(0)} is not known; use {{{{.RoleName}}}}, {{{{.RandomSuffix}}}}, "
+                f"{option}: {quoted(match.group(0))} is not known; use {{{{.RoleName}}}}, {{{{.RandomSuffix}}}}, "
                 "{{.ProjectName}} or {role_name}, {random_suffix}, {project_name}"
             )
         used.add(field)
     if "random_suffix" not in used:
         raise OpenAICredsError(
-            f"{option}: {template!r} would give the same name twice; put {{{{.RandomSuffix}}}} or {{random_suffix}} in it"
+            f"{option}: {quoted(template)} would give the same name twice; put {{{{.RandomSuffix}}}} or {{random_suffix}} in it"
         )
     example = render_template(template, role, project)
     if not _NAME.fullmatch(example):
         raise OpenAICredsError(
-            f"{option}: {template!r} gives {example!r}, which is not a valid name; use 1 to 128 letters, digits, "
+            f"{option}: {quoted(template)} gives {quoted(example)}, which is not a valid name; use 1 to 128 letters, digits, "
             "'_', '.' or '-', beginning and ending with a letter or digit"
         )
     return template

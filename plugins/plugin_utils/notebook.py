@@ -9,6 +9,8 @@ The callback opens it in the main process; workers inherit it. It is a file with
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import tempfile
@@ -20,13 +22,16 @@ _notebook: t.IO[bytes] | None = None
 def open_notebook() -> None:
     """Begin to note. Called before workers are forked."""
     global _notebook
-    _notebook = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - it lives as long as the run
+    _notebook = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 - it lives as long as the run
+    # So that lines of several processes do not overwrite each other.
+    fcntl.fcntl(_notebook, fcntl.F_SETFL, fcntl.fcntl(_notebook, fcntl.F_GETFL) | os.O_APPEND)
 
 
 def note(entry: dict[str, t.Any]) -> None:
     """Note one lease, if anybody wants to know."""
     if _notebook is not None:
-        os.write(_notebook.fileno(), json.dumps(entry).encode() + b"\n")
+        with contextlib.suppress(OSError):  # a full disk; the lease then ends by itself
+            os.write(_notebook.fileno(), json.dumps(entry).encode() + b"\n")
 
 
 def notes() -> list[dict[str, t.Any]]:

@@ -46,19 +46,20 @@ def _started(pid: int) -> int | None:
     return 0
 
 
-def _process(pid: int) -> Process:
+def process_of(pid: int) -> Process:
+    """Return the process that has a pid now."""
     return {"machine": _machine(), "pid": pid, "started": _started(pid) or 0}
 
 
 def this_process() -> Process:
     """Return the calling process."""
-    return _process(os.getpid())
+    return process_of(os.getpid())
 
 
 def this_run() -> Process:
     """Return the main process of this run: ansible-playbook itself, also when called in one of its workers."""
     parent = multiprocessing.parent_process()
-    return _process(parent.pid if parent is not None and parent.pid else os.getpid())
+    return process_of(parent.pid if parent is not None and parent.pid else os.getpid())
 
 
 def is_running(process: t.Mapping[str, t.Any]) -> bool | None:

@@ -11,9 +11,9 @@ import json
 import time
 
 from .errors import Conflict
-from .leases import INTENTS, Claim, accounts_of, credential, issue, read_lease, settle
+from .leases import INTENTS, Claim, accounts_of, credential, is_at_work, issue, read_lease, settle, take_over
 from .mount import Mount
-from .process import is_running, this_run
+from .process import this_run
 from .store import Data, Document
 
 _POLL_SECONDS = 0.02
@@ -34,16 +34,22 @@ def shared_credential(mount: Mount, role_name: str, ttl: int | None, min_remaini
         if document and document.data["kind"] == "issue":
             lease = _lease(mount, document)
             if lease is None:
-                if _is_at_work(document):
+                if is_at_work(document) is not False:
                     time.sleep(_POLL_SECONDS)
                     continue
                 lease = _lease(mount, document)
             if lease is None:
                 # Nobody is at it and there is no lease: interrupted. What it has made goes first.
                 client = mount.openai()
-                settle(mount, client, document, accounts_of(client, document.data["lease"]))
+                try:
+                    taken = take_over(mount, document)
+                except Conflict:
+                    continue
+                if taken:
+                    settle(mount, client, taken, accounts_of(client, taken.data["lease"]))
                 continue
-            if lease["expires_at"] - mount.now() > _least(min_remaining, lease["duration"]):
+            remaining = lease["expires_at"] - mount.now()
+            if remaining > 0 and remaining >= _least(min_remaining, lease["duration"]):
                 return credential(lease, lease["api_key"]), False
         try:
             return issue(mount, role_name, ttl, Claim(path, version, run)), True
@@ -54,11 +60,6 @@ def shared_credential(mount: Mount, role_name: str, ttl: int | None, min_remaini
 def _lease(mount: Mount, claim: Document) -> Data | None:
     lease = read_lease(mount, claim.data["lease"]["lease_id"])
     return lease.data if lease else None
-
-
-def _is_at_work(claim: Document) -> bool:
-    owner = claim.data["owner"]
-    return owner is not None and is_running(owner) is not False
 
 
 def _least(min_remaining: int, duration: int) -> int:

@@ -20,7 +20,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.store import ModuleDocFragment
 
-from .errors import OpenAICredsError
+from .errors import OpenAICredsError, quoted
 from .mount import Mount
 from .names import check_name
 from .vaulted_file import VaultedFileStore
@@ -38,9 +38,12 @@ def _definitions() -> dict[str, t.Any]:
     options: dict[str, t.Any] = load_yaml(ModuleDocFragment.DOCUMENTATION)["options"]
     for name, sources in load_yaml(ModuleDocFragment.PLUGINS)["options"].items():
         options[name].update(sources)
+        options[name].pop("choices", None)
     return options
 
 
+# Which there are is checked here: Ansible's own sentence would not say.
+_STORES = tuple(load_yaml(ModuleDocFragment.DOCUMENTATION)["options"]["store"]["choices"])
 _OPTIONS = _definitions()
 #: The names of the options that settings are made of.
 NAMES = frozenset(_OPTIONS)
@@ -53,11 +56,14 @@ def resolve(options: t.Mapping[str, t.Any], variables: t.Mapping[str, t.Any]) ->
     """Return all settings from a task's options (those that are given) and from its templated variables."""
     given = {name: options[name] for name in NAMES if options.get(name) is not None}
     try:
-        return t.cast(
-            "dict[str, t.Any]", C.config.get_plugin_options(*_PLUGIN, variables=dict(variables), direct=given)
-        )
+        settings = C.config.get_plugin_options(*_PLUGIN, variables=dict(variables), direct=given)
     except AnsibleError as error:
         raise OpenAICredsError(" ".join(str(error).split())) from None
+    if settings["store"] not in _STORES:
+        raise OpenAICredsError(f"store: {quoted(settings['store'])} is not a store; there is {', '.join(_STORES)}")
+    if not settings["store_path"]:
+        raise OpenAICredsError("store_path: name a folder, or leave the option out")
+    return dict(settings)
 
 
 def open_mount(settings: t.Mapping[str, t.Any]) -> Mount:

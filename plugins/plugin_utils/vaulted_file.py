@@ -23,6 +23,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import stat
 import threading
 import time
@@ -40,6 +41,7 @@ GROUP_SIZE = 64
 _CACHED_FILES = 64
 _LOCK_SECONDS = 60.0
 _ABANDONED_SECONDS = 3600
+_LISTINGS = 100
 _LARGEST_FILE = 256 * 2**20
 _TEMPORARY = ".tmp-"
 
@@ -57,6 +59,9 @@ class _File:
         return os.path.join(self.folder, f"{self.group}.{self.generation}.{self.count}.{self.due}")
 
 
+_FILE = re.compile(r"([0-9a-z_]+)\.([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,18})", re.ASCII)
+
+
 class _Entry(t.NamedTuple):
     data: Data
     version: int
@@ -70,6 +75,7 @@ class _Salt(t.NamedTuple):
     """A salt not used yet; derived is set when its key has been derived, if that goes on in the background."""
 
     value: bytes
+    process: int
     derived: threading.Event | None = None
 
 
@@ -118,6 +124,8 @@ class VaultedFileStore(Store):
         return Document(path, entries[key].data, entries[key].version) if key in entries else None
 
     def write(self, *writes: Write) -> None:
+        if not writes:
+            return
         grouped = self._grouped({write.path: write for write in writes})
         for place in grouped:
             if place in self._prefetches:
@@ -129,7 +137,8 @@ class VaultedFileStore(Store):
                 for key, write in members.items():
                     if (entries[key].version if key in entries else 0) != write.version:
                         raise Conflict(f"{write.path} was changed by somebody else at the same time")
-                    entries[key] = _Entry(write.data, write.version + 1, write.due)
+                    # A copy, and what a reader of the file would get: the caller may go on changing his.
+                    entries[key] = _Entry(json.loads(json.dumps(write.data)), write.version + 1, write.due)
                 self._replace(folder, group, current, entries)
 
     def delete(self, *paths: str) -> None:
@@ -157,7 +166,7 @@ class VaultedFileStore(Store):
 
     def prepare(self, writes: int) -> None:
         # Deriving a vault key takes longer than all else here, and leaves the other cores idle.
-        salts = [_Salt(os.urandom(32), threading.Event()) for _unused in range(writes)]
+        salts = [_Salt(os.urandom(32), os.getpid(), threading.Event()) for _unused in range(writes)]
         self._salts.extend(salts)
         _in_background(lambda: collections.deque(map(self._derive, salts)))
 
@@ -188,14 +197,22 @@ class VaultedFileStore(Store):
         yield top, prefix.rstrip("/")
         for name in sorted(self._names(top)):
             if "." not in name:
-                yield os.path.join(top, name), f"{prefix}{name}"
+                yield from self._folders(f"{prefix}{name}/")
 
     def _names(self, folder: str) -> list[str]:
         if not self._is_ours(folder):
             return []
         try:
-            return os.listdir(folder)
-        except FileNotFoundError:
+            names: list[str] = []
+            for _unused in range(_LISTINGS):
+                before = os.stat(folder).st_mtime_ns
+                names = os.listdir(folder)
+                # A large folder is not listed at one instant: what is renamed meanwhile might show under neither name.
+                # The kernel's clock for this may tick only every 4 ms, but a writer takes longer than that.
+                if os.stat(folder).st_mtime_ns == before:
+                    break
+            return names
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise StoreError(f"store_path: cannot list {folder}: {error.strerror}") from None
@@ -203,14 +220,15 @@ class VaultedFileStore(Store):
     def _files(self, folder: str) -> dict[str, _File]:
         """Return the current file of every group in a folder."""
         files: dict[str, _File] = {}
-        for name in self._names(folder):
-            group, *numbers = name.rsplit(".", 3)
-            if not group or len(numbers) != 3 or not all(number.isdecimal() for number in numbers):
-                continue
-            generation, count, due = map(int, numbers)
-            if group not in files or generation > files[group].generation:
-                files[group] = _File(folder, group, generation, count, due)
+        for file in self._generations(folder):
+            if file.group not in files or file.generation > files[file.group].generation:
+                files[file.group] = file
         return files
+
+    def _generations(self, folder: str) -> list[_File]:
+        """Return all files of documents in a folder, also those that a crash left beside newer ones."""
+        matches = filter(None, map(_FILE.fullmatch, self._names(folder)))
+        return [_File(folder, match[1], int(match[2]), int(match[3]), int(match[4])) for match in matches]
 
     def _entries(self, folder: str, group: str) -> tuple[_File | None, _Entries]:
         """Return the current file of a group, if there is one, and what it holds."""
@@ -232,10 +250,11 @@ class VaultedFileStore(Store):
         except OSError as error:
             why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
             raise StoreError(f"store_path: cannot open {path}: {why}") from None
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise StoreError(f"store_path: {path} is not a regular file")
         with open(descriptor, "rb") as stream:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise StoreError(f"store_path: {path} is not a regular file")
             if status.st_uid != os.geteuid():
                 raise StoreError(f"store_path: {path} belongs to another user (uid {status.st_uid})")
             if status.st_size > _LARGEST_FILE:
@@ -273,7 +292,7 @@ class VaultedFileStore(Store):
                 key: _Entry(dict(entry["data"]), int(entry["version"]), int(entry["due"]))
                 for key, entry in json.loads(text)["documents"].items()
             }
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise StoreError(
                 f"store_path: {path} is corrupted: it does not hold documents of this store; nothing was changed"
             ) from None
@@ -282,11 +301,18 @@ class VaultedFileStore(Store):
         documents = {key: entry._asdict() for key, entry in entries.items()}
         text = json.dumps({"documents": documents}, separators=(",", ":"))
         vault_id, secret = self._encryption_secret()
-        salt = self._salts.popleft() if self._salts else _Salt(os.urandom(32))
-        if salt.derived:
-            salt.derived.wait(_LOCK_SECONDS)
+        salt = self._new_salt()
         # The salt is ours: with a fixed one (VAULT_ENCRYPT_SALT) all files would share a key stream.
         return t.cast(bytes, self._vault.encrypt(text, secret, vault_id=vault_id, salt=salt.value))
+
+    def _new_salt(self) -> _Salt:
+        while self._salts:
+            salt = self._salts.popleft()
+            # What a parent got ready is the parent's: its other children have it as well.
+            if salt.derived and salt.process == os.getpid():
+                salt.derived.wait(_LOCK_SECONDS)
+                return salt
+        return _Salt(os.urandom(32), os.getpid())
 
     def _encryption_secret(self) -> tuple[str, t.Any]:
         try:
@@ -309,30 +335,38 @@ class VaultedFileStore(Store):
         """Make entries the next generation of a group; nothing to hold means no file. The lock is held."""
         if entries:
             due = min(entry.due for entry in entries.values())
+            content = self._encrypt(entries)
             new = _File(folder, group, current.generation + 1 if current else 1, len(entries), due)
             self._make_folder(folder)
             temporary = os.path.join(folder, f"{_TEMPORARY}{os.getpid()}-{random_text(8)}")
             try:
                 descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
                 with open(descriptor, "wb") as stream:
-                    stream.write(self._encrypt(entries))
+                    stream.write(content)
                     stream.flush()
                     os.fsync(descriptor)
                     status = os.fstat(descriptor)
                 os.rename(temporary, new.path)
-            except OSError as error:
+            except OSError:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
-                raise StoreError(f"store_path: cannot write in {folder}: {error.strerror}") from None
+                self._remove_if_empty(folder)
+                raise
             self._remember(new.path, (status.st_ino, status.st_mtime_ns, status.st_size), entries)
             self._sync(folder)
+        # The oldest first, so that a killed deletion leaves the newest.
+        for file in sorted(self._generations(folder), key=lambda file: file.generation):
+            if file.group == group and (not entries or file.generation < new.generation):
+                self._unlink(file.path)
         for name in self._names(folder):
-            if name.startswith(f"{group}.") and name.count(".") == 3:
-                if not entries or int(name.split(".")[1]) < new.generation:
-                    self._unlink(os.path.join(folder, name))
-            elif name.startswith(_TEMPORARY):
+            if name.startswith(_TEMPORARY):
                 self._remove_abandoned(os.path.join(folder, name))
-        if not entries and folder != self._mount:
+        if not entries:
+            self._remove_if_empty(folder)
+
+    def _remove_if_empty(self, folder: str) -> None:
+        # The mount's own folder stays: it is the lock.
+        if folder != self._mount:
             with contextlib.suppress(OSError):  # other groups are still in it
                 os.rmdir(folder)
 
@@ -376,44 +410,43 @@ class VaultedFileStore(Store):
         return True
 
     def _make_folder(self, folder: str) -> None:
-        if not self._is_ours(folder):
-            if folder == self._root:
-                os.makedirs(os.path.dirname(folder), exist_ok=True)
-            else:
-                self._make_folder(os.path.dirname(folder))
+        if not (os.path.isdir(folder) if len(folder) < len(self._root) else self._is_ours(folder)):
+            self._make_folder(os.path.dirname(folder))
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
-            self._is_ours(folder)
 
     @contextlib.contextmanager
     def _locked(self, create: bool) -> t.Iterator[bool]:
         """Hold the writers' lock; yields whether the mount's folder exists."""
-        if create:
-            try:
-                self._make_folder(self._mount)
-            except OSError as error:
-                raise StoreError(f"store_path: cannot create {self._mount}: {error.strerror}") from None
-        elif not self._is_ours(self._mount):
-            yield False
-            return
-        # The folder itself is what is locked: no file of ours is without content.
-        descriptor = os.open(self._mount, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            end = time.monotonic() + _LOCK_SECONDS
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > end:
-                        raise StoreError(
-                            f"store_path: {self._mount} is locked by another process for over {_LOCK_SECONDS:.0f} s"
-                        ) from None
-                    time.sleep(0.002)
-                except OSError as error:
+            if create:
+                self._make_folder(self._mount)
+            elif not self._is_ours(self._mount):
+                yield False
+                return
+            # The folder itself is what is locked: no file of ours is without content.
+            descriptor = os.open(self._mount, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                self._lock(descriptor)
+                yield True
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StoreError(f"store_path: cannot write in {error.filename or self._mount}: {error.strerror}") from None
+
+    def _lock(self, descriptor: int) -> None:
+        end = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > end:
                     raise StoreError(
-                        f"store_path: {self._mount} cannot be locked ({error.strerror}); use a local file system"
+                        f"store_path: {self._mount} is locked by another process for over {_LOCK_SECONDS:.0f} s"
                     ) from None
-            yield True
-        finally:
-            os.close(descriptor)
+                time.sleep(0.002)
+            except OSError as error:
+                raise StoreError(
+                    f"store_path: {self._mount} cannot be locked ({error.strerror}); use a local file system"
+                ) from None

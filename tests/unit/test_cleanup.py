@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import typing as t
 
@@ -20,7 +21,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
     revoke,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import this_process
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import process_of, this_process
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Write
 
@@ -32,6 +33,8 @@ OnDisk = t.Callable[[], dict[str, bytes]]
 Data = dict[str, t.Any]
 
 DEAD = {**this_process(), "started": 1}
+#: Somebody else who certainly runs.
+PARENT = process_of(os.getppid())
 ELSEWHERE = {"machine": "elsewhere", "pid": 1, "started": 1}
 EMPTY: Data = {"revoked": [], "checked_in": [], "recovered": [], "orphans": [], "failed": [], "active": 0}
 
@@ -256,7 +259,7 @@ def test_orphans(
 def test_whoever_is_still_at_it_is_left_alone(
     lab: Lab, mount: Mount, clock: Clock, interrupted: t.Callable[..., str], after: bool
 ) -> None:
-    interrupted(this_process(), after=after)
+    interrupted(PARENT, after=after)
     clock.move(3000)
     assert clean(mount, orphans="delete", grace=0) == {**EMPTY, "next_expiry": None}
     assert len(intents(mount)) == 1 and len(lab.accounts()) == int(after)

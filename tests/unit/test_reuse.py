@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import types
 import typing as t
 
 import pytest
-from lab import Lab
+from lab import PROJECT, Lab
 from unit.wording import sentence
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils import reuse
@@ -23,7 +24,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
     revoke,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import this_process
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import process_of, this_process
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Write
 
@@ -179,6 +180,14 @@ def test_a_lease_whose_revocation_was_refused_is_replaced(
     assert shared(mount) == second
 
 
+def test_a_key_that_was_shared_is_not_kept_with_a_lease_that_will_not_go(lab: Lab, mount: Mount) -> None:
+    creds = shared(mount)
+    lab.double.fault(kind="refuse", status=403, method="DELETE")
+    end(mount, creds)
+    left = [*mount.store.scan("leases/"), *mount.store.scan("intents/")]
+    assert left and creds["api_key"] not in repr(left)
+
+
 def test_threads_that_ask_at_once_get_one_lease(lab: Lab, mount: Mount) -> None:
     lab.double.settings(latency=0.05)
     found: list[tuple[dict[str, t.Any], bool]] = []
@@ -204,17 +213,30 @@ def test_what_a_dead_worker_has_begun_is_taken_over(lab: Lab, mount: Mount, cras
     with crash("create_service_account", after=after):
         shared(mount)
     claim = claim_of(mount)
+    theirs = claim.data["lease"]["service_account"] + "x"
+    lab.double.add_service_account(PROJECT, theirs)
     mount.store.write(Write(claim.path, {**claim.data, "owner": DEAD}, claim.version))
     creds = shared(mount)
-    assert lab.accounts() == {creds["service_account"]}
+    assert lab.accounts() == {creds["service_account"], theirs}, "only what has the very name is ours"
     assert creds["service_account"] != claim.data["lease"]["service_account"]
 
 
 def test_whoever_is_at_it_is_waited_for(mount: Mount, crash: Crash) -> None:
     with crash("create_service_account", after=False):
         shared(mount)
+    claim = claim_of(mount)
+    mount.store.write(Write(claim.path, {**claim.data, "owner": process_of(os.getppid())}, claim.version))
     with pytest.raises(Stuck):
         shared(mount)
+
+
+def test_nobody_waits_for_himself(lab: Lab, mount: Mount, crash: Crash) -> None:
+    """What this very process has begun and given up, it takes over: also if it could not even say that it gave up."""
+    with crash("create_service_account", after=True):
+        shared(mount)
+    assert claim_of(mount).data["owner"] == this_process()
+    creds = shared(mount)
+    assert lab.accounts() == {creds["service_account"]}
 
 
 @pytest.mark.parametrize("kind", ["drop_after", "fail_after", "malformed", "refuse"])
