@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pytest
 from double.client import Double
-from lab import PROJECT, Lab
-
-#: In every key that the double makes, so that a leak is found by looking for it.
-MARKER = "LEAKMARKER4f1c"
+from lab import MARKER, PROJECT, Lab
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Moun
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.vaulted_file import VaultedFileStore
 
 VAULT_PASSWORD = "VaultPasswordOfTheTests-7f3a"
+#: In every key that the double makes, so that a leak is found by looking for it.
+MARKER = "LEAKMARKER4f1c"
 PROJECT = "proj_lab"
 COLLECTIONS = Path(__file__).resolve().parent.parent / ".build" / "collections"
 

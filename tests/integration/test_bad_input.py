@@ -45,7 +45,7 @@ CASES: dict[str, tuple[dict[str, t.Any], str]] = {
         "project_id: 'proj/../x' is not an id of OpenAI's",
     ),
     "same name twice": (_role(service_account_name_template="fixed"), "would give the same name twice"),
-    "unknown placeholder": (_role(service_account_name_template="{random_suffix}{host}"), "{host} is not known"),
+    "unknown placeholder": (_role(service_account_name_template="{random_suffix}{host}"), "'{host}' is not known"),
     "too long a name": (_role(service_account_name_template="x" * 125 + "{random_suffix}"), "is not a valid name"),
     "wrong type": (_role(renewable="perhaps"), "renewable"),
     "wrong list": (_role(scopes=[{"a": 1}]), "scopes"),

@@ -15,6 +15,7 @@ from lab import PROJECT, Lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import INTENTS, find_record, issue, revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import is_running
 
 KILLER = Path(__file__).parent.parent / "killer"
 
@@ -145,7 +146,9 @@ def _wait_for_workers(lab: Lab) -> None:
             for pid in os.listdir("/proc")
             if pid.isdecimal() and pid != str(os.getpid()) and home in _environment(pid)
         ]
-        if not busy:
+        # While it exits, a process has no environment any more, but it is not gone yet.
+        owners = [intent.data.get("owner") for intent in lab.mount().store.scan(INTENTS)]
+        if not busy and not any(owner and is_running(owner) for owner in owners):
             return
         time.sleep(0.1)
     raise AssertionError(

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from conftest import MARKER
-from lab import Lab
+from lab import MARKER, Lab
 
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.store import ModuleDocFragment
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import base64
 import json
+import tempfile
+import typing as t
 import urllib.error
 import urllib.request
+from pathlib import Path
 
+import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
-from conftest import MARKER
-from lab import VAULT_PASSWORD, Lab
+from lab import MARKER, VAULT_PASSWORD, Lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import issue
 
@@ -46,11 +49,16 @@ def _play(lab: Lab) -> list[object]:
     return [{"hosts": "all", "gather_facts": True, "tasks": tasks}]
 
 
-def test_no_secret_is_printed_or_written(lab: Lab) -> None:
+@pytest.fixture
+def temporary() -> t.Iterator[Path]:
+    """A folder for temporary files. Its path is short, since Ansible makes sockets below it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_no_secret_is_printed_or_written(lab: Lab, temporary: Path) -> None:
     secrets = {"vault password": VAULT_PASSWORD, "admin key": lab.double.admin_key, "any key": MARKER}
     assert MARKER in lab.double.admin_key
-    temporary = lab.path / "tmp"
-    temporary.mkdir()
     env = {
         "TMPDIR": str(temporary),
         "ANSIBLE_LOG_PATH": str(lab.path / "ansible.log"),
@@ -77,9 +85,9 @@ def test_no_secret_is_printed_or_written(lab: Lab) -> None:
     assert lab.double.state()["service_accounts"]
 
     places = {"output": run.out.encode()}
-    for path in lab.path.rglob("*"):
+    for path in (*lab.path.rglob("*"), *temporary.rglob("*")):
         if path.is_file() and path != lab.password_file:
-            places[str(path.relative_to(lab.path))] = path.read_bytes()
+            places[str(path).removeprefix(f"{lab.path}/")] = path.read_bytes()
     assert any(place.startswith("store/openai/leases/") for place in places)
     assert {"ansible.log"} < set(places)
     found = [
