@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from .durations import rfc3339
-from .errors import OpenAICredsError
+from .errors import Conflict, OpenAICredsError
 from .leases import INTENTS, LEASES, Ended, Record, is_at_work, read_lease, revoke, settle, take_over
 from .mount import Mount
 from .process import is_running
@@ -154,7 +154,10 @@ class _Recovery:
         if found and self._orphans != "delete" and not over:
             return
         if not self._dry_run:
-            taken = take_over(mount, intent) if kind == "issue" else intent
+            try:
+                taken = take_over(mount, intent) if kind == "issue" else intent
+            except Conflict:
+                return  # another cleanup is at it
             if taken:
                 settle(mount, self._openai(), taken, found)
             if "run" in intent.data and not _goes_on(intent.data, mount.now()):

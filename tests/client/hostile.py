@@ -58,8 +58,8 @@ class Hostile:
             with connection:
                 try:
                     self._answer(connection)
-                except OSError:
-                    pass  # The client went away.
+                except Exception:  # noqa: BLE001 - a client that goes away, or a script that fails: no answer
+                    pass
 
     def _answer(self, connection: socket.socket) -> None:
         connection.settimeout(10)

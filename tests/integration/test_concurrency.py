@@ -87,10 +87,17 @@ def test_two_cleanups_at_once_revoke_each_lease_once(lab: Lab) -> None:
     lab.configure()
     past = lab.mount(clock=lambda: time.time() - 7200)
     issued = [issue(past, "my-role", 60)["lease_id"] for _unused in range(40)]
+    lab.double.fault(kind="drop_after", method="POST", times=5)
+    lab.double.fault(kind="refuse", status=403, method="GET")
+    for _unused in range(5):
+        with pytest.raises(OpenAICredsError, match="may exist at OpenAI"):
+            issue(lab.mount(), "my-role")
+    lab.double.clear_faults()
+    assert len(lab.accounts()) == 45
     lab.double.settings(latency=0.02)
 
     def run(_number: int) -> list[str]:
-        result = cleanup(lab.mount(), orphans="report", max_concurrency=4, limit=None, grace=600, dry_run=False)
+        result = cleanup(lab.mount(), orphans="delete", max_concurrency=4, limit=None, grace=600, dry_run=False)
         assert result["failed"] == []
         return list(result["revoked"])
 

@@ -8,6 +8,7 @@ What has happened just after an event is what has happened just before the next 
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -21,6 +22,7 @@ _STORE = os.environ.get("KILL_STORE", "")
 def _event(name: str) -> None:
     assert _LOG
     with open(_LOG, "a+") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
         log.write(f"{name}\n")
         log.flush()
         log.seek(0)
