@@ -18,7 +18,7 @@ Process = dict[str, str | int]
 
 def _machine() -> str:
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot_id:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as boot_id:
             return f"{boot_id.read().strip()}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return socket.gethostname()

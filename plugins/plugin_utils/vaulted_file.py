@@ -156,7 +156,11 @@ class VaultedFileStore(Store):
             for group, file in sorted(self._files(folder).items()):
                 if due_before is not None and file.due > due_before:
                     continue
-                for key, entry in self._entries(folder, group)[1].items():
+                try:
+                    entries = self._load(file.path)
+                except FileNotFoundError:
+                    entries = self._entries(folder, group)[1]
+                for key, entry in entries.items():
                     if due_before is None or entry.due <= due_before:
                         yield Document(f"{relative}/{key}", entry.data, entry.version)
 
@@ -225,15 +229,20 @@ class VaultedFileStore(Store):
                 files[file.group] = file
         return files
 
-    def _generations(self, folder: str) -> list[_File]:
-        """Return all files of documents in a folder, also those that a crash left beside newer ones."""
-        matches = filter(None, map(_FILE.fullmatch, self._names(folder)))
+    def _generations(self, folder: str, group: str = "") -> list[_File]:
+        """Return the files of documents in a folder, or of one group, also what a crash left beside newer ones."""
+        return self._parse(folder, self._names(folder), group)
+
+    @staticmethod
+    def _parse(folder: str, names: t.Iterable[str], group: str) -> list[_File]:
+        start = f"{group}." if group else ""
+        matches = filter(None, (_FILE.fullmatch(name) for name in names if name.startswith(start)))
         return [_File(folder, match[1], int(match[2]), int(match[3]), int(match[4])) for match in matches]
 
     def _entries(self, folder: str, group: str) -> tuple[_File | None, _Entries]:
         """Return the current file of a group, if there is one, and what it holds."""
         while True:
-            file = self._files(folder).get(group)
+            file = max(self._generations(folder, group), key=lambda file: file.generation, default=None)
             if file is None:
                 return None, {}
             try:
@@ -355,10 +364,11 @@ class VaultedFileStore(Store):
             self._remember(new.path, (status.st_ino, status.st_mtime_ns, status.st_size), entries)
             self._sync(folder)
         # The oldest first, so that a killed deletion leaves the newest.
-        for file in sorted(self._generations(folder), key=lambda file: file.generation):
-            if file.group == group and (not entries or file.generation < new.generation):
+        names = self._names(folder)
+        for file in sorted(self._parse(folder, names, group), key=lambda file: file.generation):
+            if not entries or file.generation < new.generation:
                 self._unlink(file.path)
-        for name in self._names(folder):
+        for name in names:
             if name.startswith(_TEMPORARY):
                 self._remove_abandoned(os.path.join(folder, name))
         if not entries:

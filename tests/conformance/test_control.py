@@ -64,7 +64,7 @@ def test_it_ends_with_requests_under_way() -> None:
         connection.request("GET", "/v1/models")
         began = time.monotonic()
         double.process.send_signal(signal.SIGTERM)
-        assert double.process.wait(5) == 0 and time.monotonic() - began < 3
+        assert double.process.wait(20) == 0 and time.monotonic() - began < 25
         connection.close()
 
 
