@@ -60,8 +60,8 @@ live: $(VENV)/ready $(SELF)
 lint: $(LINT_VENV)/ready $(SELF)
 	$(LINT_VENV)/bin/ruff check .
 	$(LINT_VENV)/bin/ruff format --check .
-	cd $(COLLECTIONS) && $(CURDIR)/$(LINT_VENV)/bin/mypy --config-file $(CURDIR)/pyproject.toml
-	PATH=$(CURDIR)/$(LINT_VENV)/bin:$$PATH ansible-lint --offline --profile production
+	cd $(COLLECTIONS) && "$(CURDIR)/$(LINT_VENV)/bin/mypy" --config-file "$(CURDIR)/pyproject.toml"
+	PATH="$(CURDIR)/$(LINT_VENV)/bin:$$PATH" ansible-lint --offline --profile production
 	$(LINT_VENV)/bin/antsibull-changelog lint
 
 # ansible-test insists on a real path .../ansible_collections/ephemeral/openai, and on a checkout of its own.
