@@ -28,9 +28,16 @@ import stat
 import threading
 import time
 import typing as t
+import weakref
 
 from ansible.errors import AnsibleError
-from ansible.parsing.vault import AnsibleVaultFormatError, VaultLib, match_encrypt_secret
+from ansible.parsing.vault import (
+    AnsibleVaultFormatError,
+    VaultAES256,
+    VaultLib,
+    match_encrypt_secret,
+    parse_vaulttext_envelope,
+)
 
 from .errors import Conflict, StoreError
 from .names import base36, random_text
@@ -79,16 +86,43 @@ class _Salt(t.NamedTuple):
     derived: threading.Event | None = None
 
 
+_background: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
 def _in_background(function: t.Callable[[], object]) -> threading.Thread:
-    """Do something that will be done again, and complain, if it does not succeed."""
+    """Do something that will be done again, and complain, if it does not succeed.
+
+    The function must not use Ansible's Display: a worker process that ends, or a process that forks, while a thread
+    holds the lock of Ansible's result queue leaves that locked for ever. For the same reason, and for the locks of
+    libraries, both wait for the thread.
+    """
 
     def quietly() -> None:
         with contextlib.suppress(Exception):
             function()
 
-    thread = threading.Thread(target=quietly, daemon=True)
+    thread = threading.Thread(target=quietly)
     thread.start()
+    _background.add(thread)
     return thread
+
+
+def _finish_background() -> None:
+    for thread in list(_background):
+        thread.join()
+
+
+os.register_at_fork(before=_finish_background)
+
+
+def _derive_all(salts: list[_Salt], secret: t.Any) -> None:
+    """Have the keys of new salts derived; Ansible remembers them."""
+    for salt in salts:
+        try:
+            VaultAES256.encrypt(b"-", secret, salt.value)
+        finally:
+            if salt.derived:
+                salt.derived.set()
 
 
 class VaultedFileStore(Store):
@@ -170,9 +204,10 @@ class VaultedFileStore(Store):
 
     def prepare(self, writes: int) -> None:
         # Deriving a vault key takes longer than all else here, and leaves the other cores idle.
+        secret = self._encryption_secret()[1]
         salts = [_Salt(os.urandom(32), os.getpid(), threading.Event()) for _unused in range(writes)]
         self._salts.extend(salts)
-        _in_background(lambda: collections.deque(map(self._derive, salts)))
+        _in_background(lambda: _derive_all(salts, secret))
 
     def new_key(self, folder: str) -> str:
         folder = os.path.join(self._mount, folder)
@@ -181,7 +216,8 @@ class VaultedFileStore(Store):
         group = min(free) if free else base36(int(max(files), 36) + 1 if files else 0, 3)
         if free:
             # It will be needed when the document is written, and there is time until then.
-            self._prefetches[folder, group] = _in_background(lambda: self._entries(folder, group))
+            secret = self._encryption_secret()[1]
+            self._prefetches[folder, group] = _in_background(lambda: self._derive_again(files[group].path, secret))
         return f"{group}-{random_text(12)}"
 
     def _locate(self, path: str) -> tuple[str, str, str]:
@@ -252,22 +288,8 @@ class VaultedFileStore(Store):
                 continue
 
     def _load(self, path: str) -> _Entries:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-            raise StoreError(f"store_path: cannot open {path}: {why}") from None
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            raise StoreError(f"store_path: {path} is not a regular file")
-        with open(descriptor, "rb") as stream:
-            if status.st_uid != os.geteuid():
-                raise StoreError(f"store_path: {path} belongs to another user (uid {status.st_uid})")
-            if status.st_size > _LARGEST_FILE:
-                raise StoreError(f"store_path: {path} is corrupted: it is {status.st_size} bytes long")
+        with self._opened(path) as stream:
+            status = os.fstat(stream.fileno())
             identity = (status.st_ino, status.st_mtime_ns, status.st_size)
             cached = self._cache.get(path)
             if cached is not None and cached[0] == identity:
@@ -275,6 +297,28 @@ class VaultedFileStore(Store):
             entries = self._decrypt(path, stream.read())
         self._remember(path, identity, entries)
         return entries
+
+    @staticmethod
+    def _opened(path: str) -> t.BinaryIO:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+            raise StoreError(f"store_path: cannot open {path}: {why}") from None
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise StoreError(f"store_path: {path} is not a regular file")
+            if status.st_uid != os.geteuid():
+                raise StoreError(f"store_path: {path} belongs to another user (uid {status.st_uid})")
+            if status.st_size > _LARGEST_FILE:
+                raise StoreError(f"store_path: {path} is corrupted: it is {status.st_size} bytes long")
+            return open(descriptor, "rb")
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def _remember(self, path: str, identity: tuple[int, ...], entries: _Entries) -> None:
         self._cache[path] = (identity, entries)
@@ -332,13 +376,11 @@ class VaultedFileStore(Store):
         except AnsibleError as error:
             raise StoreError(f"vault_encrypt_identity: {error}") from None
 
-    def _derive(self, salt: _Salt) -> None:
-        """Have the key of a salt derived; Ansible remembers it."""
-        try:
-            self._vault.encrypt(b"-", self._encryption_secret()[1], salt=salt.value)
-        finally:
-            if salt.derived:
-                salt.derived.set()
+    def _derive_again(self, path: str, secret: t.Any) -> None:
+        """Have the key of a file derived; Ansible remembers it."""
+        if path not in self._cache:
+            with self._opened(path) as stream:
+                VaultAES256.decrypt(parse_vaulttext_envelope(stream.read())[0], secret)
 
     def _replace(self, folder: str, group: str, current: _File | None, entries: _Entries) -> None:
         """Make entries the next generation of a group; nothing to hold means no file. The lock is held."""

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible.utils.display import Display
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils import vaulted_file
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import StoreError
@@ -847,3 +848,22 @@ def test_no_descriptor_is_left_open(path: Path, filled: VaultedFileStore) -> Non
         list(filled.scan("leases/"))
     filled.delete("definitions")
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_what_goes_on_in_the_background_never_holds_ansible_up(
+    path: Path, filled: VaultedFileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that ends while a thread holds the lock of Ansible's result queue would stop the run for ever."""
+    showing = []
+    for name in ("display", "verbose", "v", "vv", "vvv", "vvvv", "vvvvv", "debug"):
+        monkeypatch.setattr(Display, name, lambda *_args, **_kwargs: showing.append(threading.current_thread()))
+    store = opened(path)
+    store.prepare(writes=2)
+    store.new_key("leases/abcd")
+    assert all(not thread.daemon for thread in threading.enumerate() if thread.name.startswith("Thread-"))
+    child = os.fork()
+    if not child:
+        os._exit(len(threading.enumerate()) - 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not [thread for thread in threading.enumerate() if "quietly" in thread.name]
+    assert set(showing) <= {threading.main_thread()}
