@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 from double.client import Double
-from lab import MARKER, PROJECT, Lab
+from lab import MARKER, PROJECT, Lab, new_lab
+
+if t.TYPE_CHECKING:
+    from bao import Bao, Cluster
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +28,52 @@ def double(running_double: Double) -> Double:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, double: Double) -> Lab:
+def lab_store() -> str:
+    """Which store the lab has. A module that runs on others as well has `pytestmark = BOTH_STORES`."""
+    return "vaulted_file"
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest, tmp_path: Path, double: Double, lab_store: str) -> Lab:
     """A control node that nothing has been done on yet."""
-    return Lab(tmp_path / "node", double)
+    vault: Bao | None = request.getfixturevalue("bao") if lab_store == "vault_kv" else None
+    return new_lab(tmp_path / "node", double, vault)
+
+
+@pytest.fixture(scope="session")
+def bao(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Bao]:
+    """An OpenBao server in memory, with KV v2 at secret/. It is not as new: use a mount or kv_path of your own."""
+    from bao import start_dev
+
+    server = start_dev(tmp_path_factory.mktemp("bao"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def raft(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Cluster]:
+    """One OpenBao server with TLS and storage on disk. It is not as new either."""
+    from bao import start_raft
+
+    server = start_raft(tmp_path_factory.mktemp("raft"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Cluster]:
+    from bao import start_raft
+
+    servers = start_raft(tmp_path_factory.mktemp("cluster"), 3)
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def cluster(running_cluster: Cluster) -> t.Iterator[Cluster]:
+    """Three of these behind a load balancer. A test may kill them."""
+    yield running_cluster
+    for index, node in enumerate(running_cluster.nodes):
+        if node.process.poll() is not None:
+            running_cluster.restart(index)
+    running_cluster.settle()

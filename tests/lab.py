@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import secrets
 import subprocess
 import sys
 import typing as t
 from pathlib import Path
 
+import pytest
 import yaml
 from ansible.parsing.vault import VaultSecret
 from double.client import Double
@@ -17,12 +19,18 @@ from double.client import Double
 from ansible_collections.ephemeral.openai.plugins.plugin_utils import config, projects, roles
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Store
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.vaulted_file import VaultedFileStore
+
+if t.TYPE_CHECKING:
+    import hvac
+    from bao import Vault
 
 VAULT_PASSWORD = "VaultPasswordOfTheTests-7f3a"
 #: In every key that the double makes, so that a leak is found by looking for it.
 MARKER = "LEAKMARKER4f1c"
 PROJECT = "proj_lab"
+BOTH_STORES = pytest.mark.parametrize("lab_store", ["vaulted_file", "vault_kv"])
 COLLECTIONS = Path(__file__).resolve().parent.parent / ".build" / "collections"
 
 #: What a role is like unless a test says otherwise.
@@ -47,13 +55,20 @@ class Run:
     out: str
 
 
-class Lab:
-    """One control node below a folder of its own."""
+def new_lab(path: Path, double: Double, vault: Vault | None) -> Lab:
+    """Return a control node with a store that nobody else has, in files or in a Vault."""
+    return Lab(path, double, vault, f"openai_creds/{secrets.token_hex(6)}")
 
-    def __init__(self, path: Path, double: Double, store: str = "vaulted_file") -> None:
+
+class Lab:
+    """One control node below a folder of its own; with a vault, the store is there, and its AppRole logs in."""
+
+    def __init__(self, path: Path, double: Double, vault: Vault | None = None, kv_path: str = "openai_creds") -> None:
         self.path = path
         self.double = double
-        self.store = store
+        self.vault = vault
+        self.kv_path = kv_path
+        self._token = ""
         self.home = path / "home"
         self.store_path = path / "store"
         self.password_file = path / "vault-password"
@@ -72,15 +87,45 @@ class Lab:
             "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
             "ANSIBLE_VAULT_PASSWORD_FILE": str(self.password_file),
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-            "OPENAI_CREDS_STORE": store,
-            "OPENAI_CREDS_STORE_PATH": str(self.store_path),
             "PYTHONDONTWRITEBYTECODE": "1",
+            **self._store_env(),
+        }
+
+    def _store_env(self) -> dict[str, str]:
+        """Return what tells a playbook where the store is."""
+        if self.vault is None:
+            return {"OPENAI_CREDS_STORE": "vaulted_file", "OPENAI_CREDS_STORE_PATH": str(self.store_path)}
+        role_id, secret_id = self.vault.approle(self.kv_path)
+        return {
+            "OPENAI_CREDS_STORE": "vault_kv",
+            "OPENAI_CREDS_KV_PATH": self.kv_path,
+            "VAULT_ADDR": self.vault.address,
+            **({"VAULT_CACERT": self.vault.ca_cert} if self.vault.ca_cert else {}),
+            "ANSIBLE_HASHI_VAULT_AUTH_METHOD": "approle",
+            "ANSIBLE_HASHI_VAULT_ROLE_ID": role_id,
+            "ANSIBLE_HASHI_VAULT_SECRET_ID": secret_id,
         }
 
     def mount(self, name: str = "openai", clock: t.Callable[[], float] | None = None) -> Mount:
         """Return the mount as the engine sees it, in this process."""
-        store = VaultedFileStore(str(self.store_path), name, [("default", VaultSecret(VAULT_PASSWORD.encode()))])
-        return Mount(name, store, **({"clock": clock} if clock else {}))
+        return Mount(name, self.store(name), **({"clock": clock} if clock else {}))
+
+    def store(self, name: str = "openai", server: Vault | None = None) -> Store:
+        """Return a mount's store, opened by this process; in a vault by way of a server, or else of the one that leads."""
+        if self.vault is None:
+            return VaultedFileStore(str(self.store_path), name, [("default", VaultSecret(VAULT_PASSWORD.encode()))])
+        # A test without a Vault does without the package.
+        from ansible_collections.ephemeral.openai.plugins.plugin_utils.vault_kv import VaultKVStore
+
+        vault = self.vault
+        self._token = self._token or vault.policy_token(self.kv_path)
+
+        def connect(adapter: type) -> hvac.Client:
+            return server.client(self._token, adapter) if server else vault.admin(self._token, adapter)
+
+        return VaultKVStore(
+            connect, engine_mount_point="secret", kv_path=self.kv_path, mount=name, log=lambda _line: None
+        )
 
     def configure(self, **role: t.Any) -> Mount:
         """Configure the mount with the double's admin key and write a role, my-role unless it has a name."""

@@ -43,6 +43,7 @@ options:
 """
 
 import atexit
+import json
 import os
 import signal
 import threading
@@ -97,14 +98,14 @@ class CallbackModule(CallbackBase):
         if self.get_option("revoke") == ("on_success" if failed else "on_failure"):
             return
         wanted = ("lookup", "task") if self.get_option("include_tasks") else ("lookup",)
-        by_settings: dict[tuple[tuple[str, str], ...], list[str]] = {}
+        by_settings: dict[str, list[str]] = {}
         for entry in notes():
             by, lease_id = entry.pop("by"), entry.pop("lease_id")
             if by in wanted:
-                by_settings.setdefault(tuple(sorted(entry.items())), []).append(lease_id)
+                by_settings.setdefault(json.dumps(entry, sort_keys=True), []).append(lease_id)
         for settings, lease_ids in by_settings.items():
             try:
-                mount = open_mount(dict(settings))
+                mount = open_mount(json.loads(settings))
                 ended = revoke(mount, active_records(mount, lease_ids), concurrency=concurrency)
             except (OpenAICredsError, AnsibleError) as error:
                 self._display.warning(f"openai_leases: leases of this run were not revoked: {error}")

@@ -22,16 +22,23 @@ options:
   store:
     description:
       - Where state is kept. V(vaulted_file) keeps it in files encrypted with the vault secrets that Ansible was given.
+        V(vault_kv) keeps it in HashiCorp Vault or OpenBao, in a KV secrets engine of version 2.
       - Also the variable C(openai_creds_store), E(OPENAI_CREDS_STORE), or C(store) in section C([openai_creds]) of C(ansible.cfg).
         The default is V(vaulted_file).
     type: str
-    choices: [vaulted_file]
+    choices: [vaulted_file, vault_kv]
   store_path:
     description:
       - Folder of the V(vaulted_file) store, on a local file system. It is created with mode C(0700).
       - Also the variable C(openai_creds_store_path), E(OPENAI_CREDS_STORE_PATH), or C(store_path) in section C([openai_creds]) of C(ansible.cfg).
         The default is C(openai_creds) in Ansible's home, C(~/.ansible).
     type: path
+  kv_path:
+    description:
+      - Path of the V(vault_kv) store in its secrets engine. A mount is one level below.
+      - Also the variable C(openai_creds_kv_path), E(OPENAI_CREDS_KV_PATH), or C(kv_path) in section C([openai_creds]) of C(ansible.cfg).
+        The default is V(openai_creds).
+    type: str
 """
 
     PLUGINS = r"""
@@ -63,4 +70,13 @@ options:
     ini:
       - section: openai_creds
         key: store_path
+  kv_path:
+    default: openai_creds
+    vars:
+      - name: openai_creds_kv_path
+    env:
+      - name: OPENAI_CREDS_KV_PATH
+    ini:
+      - section: openai_creds
+        key: kv_path
 """

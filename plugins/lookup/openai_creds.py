@@ -46,6 +46,8 @@ requirements:
 extends_documentation_fragment:
   - ephemeral.openai.store
   - ephemeral.openai.store.plugins
+  - ephemeral.openai.vault_kv
+  - ephemeral.openai.vault_kv.plugins
 seealso:
   - module: ephemeral.openai.openai_creds
   - plugin: ephemeral.openai.openai_leases

@@ -43,6 +43,7 @@ options:
     default: 10m
 extends_documentation_fragment:
   - ephemeral.openai.store
+  - ephemeral.openai.vault_kv
   - ephemeral.openai.attributes
 seealso:
   - module: ephemeral.openai.openai_lease_info

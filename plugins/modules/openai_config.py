@@ -62,6 +62,7 @@ options:
     default: present
 extends_documentation_fragment:
   - ephemeral.openai.store
+  - ephemeral.openai.vault_kv
   - ephemeral.openai.attributes
   - ephemeral.openai.attributes.diff
 seealso:

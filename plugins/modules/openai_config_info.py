@@ -19,6 +19,7 @@ description:
 options: {}
 extends_documentation_fragment:
   - ephemeral.openai.store
+  - ephemeral.openai.vault_kv
   - ephemeral.openai.attributes
   - ephemeral.openai.attributes.info
 seealso:

@@ -32,6 +32,7 @@ options:
     default: 1
 extends_documentation_fragment:
   - ephemeral.openai.store
+  - ephemeral.openai.vault_kv
   - ephemeral.openai.attributes
 seealso:
   - plugin: ephemeral.openai.openai_creds

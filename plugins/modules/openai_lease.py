@@ -41,6 +41,7 @@ options:
     default: false
 extends_documentation_fragment:
   - ephemeral.openai.store
+  - ephemeral.openai.vault_kv
   - ephemeral.openai.attributes
 seealso:
   - module: ephemeral.openai.openai_lease_info

@@ -35,6 +35,7 @@ options:
     choices: [active, expired, pending, failed]
 extends_documentation_fragment:
   - ephemeral.openai.store
+  - ephemeral.openai.vault_kv
   - ephemeral.openai.attributes
   - ephemeral.openai.attributes.info
 seealso:

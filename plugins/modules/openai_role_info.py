@@ -22,6 +22,7 @@ options:
     type: str
 extends_documentation_fragment:
   - ephemeral.openai.store
+  - ephemeral.openai.vault_kv
   - ephemeral.openai.attributes
   - ephemeral.openai.attributes.info
 seealso:

@@ -11,24 +11,23 @@ import typing as t
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.ephemeral.openai.plugins.doc_fragments.store import ModuleDocFragment as StoreFragment
-
 from .definitions import Outcome
 from .errors import OpenAICredsError
 from .mount import Mount
-from .settings import VARIABLES, load_yaml, open_mount, resolve
+from .settings import DOCUMENTED, SECRETS, load_yaml, open_mount, resolve
 from .store import Data
 
 _SPEC_KEYS = ("type", "required", "default", "choices", "elements", "aliases")
+_NO_LOG = SECRETS | {"admin_api_key"}
 
 
 def argument_spec(documentation: str) -> dict[str, t.Any]:
     """Return the argument specification that a module's documentation describes, with the options of the store."""
-    options = {
-        **load_yaml(StoreFragment.DOCUMENTATION)["options"],
-        **load_yaml(documentation).get("options", {}),
+    options = {**DOCUMENTED, **load_yaml(documentation).get("options", {})}
+    return {
+        name: {key: option[key] for key in _SPEC_KEYS if key in option} | ({"no_log": True} if name in _NO_LOG else {})
+        for name, option in options.items()
     }
-    return {name: {key: option[key] for key in _SPEC_KEYS if key in option} for name, option in options.items()}
 
 
 class OpenAIAction(ActionBase):
@@ -51,20 +50,22 @@ class OpenAIAction(ActionBase):
         """Do the task; returns its result."""
         raise NotImplementedError
 
+    def open_mount(self, args: Data) -> Mount:
+        """Return the mount that other arguments than the task's own describe."""
+        return open_mount(resolve(args, self._variables, self._templar.template))
+
     @property
     def check_mode(self) -> bool:
         return bool(self._task.check_mode)
 
     def run(self, tmp: t.Any = None, task_vars: t.Any = None) -> Data:
         super().run(tmp, task_vars)
-        variables = task_vars or {}
         try:
             _validated, args = self.validate_argument_spec(
                 self._argument_spec, self.MUTUALLY_EXCLUSIVE, None, self.REQUIRED_ONE_OF, self.REQUIRED_IF
             )
-            self.settings = resolve(
-                args, {name: self._templar.template(variables[name]) for name in VARIABLES if name in variables}
-            )
+            self._variables = task_vars or {}
+            self.settings = resolve(args, self._variables, self._templar.template)
             return {"changed": False, **self.act(open_mount(self.settings), args)}
         except (OpenAICredsError, AnsibleError) as error:
             # Ansible's own sentence on unknown options has the name of the Python module in it.

@@ -37,6 +37,7 @@ def cleanup(
     only looks.
     """
     result: Data = {name: [] for name in ("revoked", "checked_in", "recovered", "orphans", "failed")}
+    mount.check_is_here()
     spent, interrupted, revocations, waiting = _sort_intents(mount, grace)
     if not dry_run:
         mount.store.delete(*spent)
@@ -79,28 +80,28 @@ def _sort_intents(mount: Mount, grace: int) -> tuple[list[str], list[Document], 
     for intent in mount.store.scan(INTENTS):
         data = intent.data
         if data["kind"] == "revoke":
-            due = data["retry_at"] <= now if data["attempts"] else _is_abandoned(intent, now, grace)
+            due = data["retry_at"] <= now if data["attempts"] else is_abandoned(intent, now, grace)
             (revocations if due else waiting).append(intent)
         elif data["kind"] == "watch":
             interrupted.append(intent)
-        elif "run" in data and _goes_on(data, now):
+        elif "run" in data and goes_on(data, now):
             # A run's claims are its own while it goes on, but for work that one of its processes has left.
-            if data["kind"] == "issue" and _is_abandoned(intent, now, grace) and not _is_issued(mount, intent):
+            if data["kind"] == "issue" and is_abandoned(intent, now, grace) and not _is_issued(mount, intent):
                 interrupted.append(intent)
         elif data["kind"] == "spent":
             spent.append(intent.path)
-        elif _is_abandoned(intent, now, grace):
+        elif is_abandoned(intent, now, grace):
             interrupted.append(intent)
     return spent, interrupted, revocations, waiting
 
 
-def _is_abandoned(intent: Document, now: int, grace: int) -> bool:
+def is_abandoned(intent: Document, now: int, grace: int) -> bool:
     """Say whether nobody is at an intent any more."""
     at_work = is_at_work(intent)
     return now >= intent.data["created_at"] + grace if at_work is None else not at_work
 
 
-def _goes_on(data: Data, now: int) -> bool:
+def goes_on(data: Data, now: int) -> bool:
     """Say whether the run of a claim may go on."""
     running = is_running(data["run"])
     last_use = data["lease"]["expires_at"] if "lease" in data else data["created_at"]
@@ -160,7 +161,7 @@ class _Recovery:
                 return  # another cleanup is at it
             if taken:
                 settle(mount, self._openai(), taken, found)
-            if "run" in intent.data and not _goes_on(intent.data, mount.now()):
+            if "run" in intent.data and not goes_on(intent.data, mount.now()):
                 mount.store.delete(intent.path)
         if found or kind == "issue":
             self._result["recovered"].append(lease["lease_id"])

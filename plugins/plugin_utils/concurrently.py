@@ -16,13 +16,17 @@ _R = t.TypeVar("_R")
 def concurrently(function: t.Callable[[_T], _R], items: t.Sequence[_T], limit: int) -> t.Iterator[_R]:
     """Yield what function returns for each item as soon as it does, at most limit at a time.
 
-    With a limit of 1 no thread is started, so that it works while the interpreter ends.
+    With a limit of 1 no thread is started. While the interpreter ends none can be, and it is done one by one.
     """
     if limit == 1 or len(items) < 2:
         yield from map(function, items)
         return
     with concurrent.futures.ThreadPoolExecutor(min(limit, len(items))) as pool:
-        futures = [pool.submit(function, item) for item in items]
+        try:
+            futures = [pool.submit(function, item) for item in items]
+        except RuntimeError:
+            yield from map(function, items)
+            return
         try:
             for future in concurrent.futures.as_completed(futures):
                 yield future.result()

@@ -23,10 +23,10 @@ from .concurrently import concurrently
 from .durations import rfc3339
 from .errors import ApiError, Conflict, OpenAICredsError, StoreError, quoted
 from .mount import Mount
-from .names import base36, random_text, render_template
+from .names import random_text, render_template
 from .process import is_running, this_process
 from .roles import Role, find_role
-from .store import Data, Document, Write
+from .store import Data, Document, Write, bucket
 
 if t.TYPE_CHECKING:
     from .client import OpenAI
@@ -34,7 +34,6 @@ if t.TYPE_CHECKING:
 LEASES = "leases/"
 INTENTS = "intents/"
 
-_HOUR = 3600
 _HOUR_DIGITS = 4
 _UNIQUE = re.compile(r"[0-9a-z]{4}[0-9a-z]+(-[0-9a-z]+)?", re.ASCII)
 _CREATE_ROUNDS = 3
@@ -114,12 +113,12 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | N
     mount.store.prepare(writes=2)
     role = find_role(mount, role_name)
     duration = _duration(role, ttl)
-    client = mount.openai()
     for _round in range(_CREATE_ROUNDS):
         lease = _new_lease(mount, role, duration)
         _issuing.add(lease["lease_id"])
         try:
             intent = _write_issue_intent(mount, lease, claim)
+            client = _client_for(mount, intent)
             credential_, unanswered = _issue_once(mount, client, intent, lease)
         finally:
             _issuing.discard(lease["lease_id"])
@@ -128,6 +127,16 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | N
         if claim:
             claim = claim._replace(version=intent.version + 1)
     raise OpenAICredsError(f"service account creation failed {_CREATE_ROUNDS} times, lastly: {unanswered}")
+
+
+def _client_for(mount: Mount, intent: Document) -> OpenAI:
+    """Return a client for what an intent says. It is asked for after that is written: whoever moves the mount to another
+    store says so before looking for intents, so one of them sees the other."""
+    try:
+        return mount.openai()
+    except OpenAICredsError:
+        clear(mount, intent)
+        raise
 
 
 def _issue_once(mount: Mount, client: OpenAI, intent: Document, lease: Data) -> tuple[Data | None, ApiError | None]:
@@ -177,8 +186,8 @@ def _name(role: Role) -> str:
 
 def _new_lease(mount: Mount, role: Role, duration: int) -> Data:
     now = mount.now()
-    hour = base36((now + duration) // _HOUR, _HOUR_DIGITS)
-    key = mount.store.new_key(f"{LEASES}{hour}")
+    hour = bucket(now + duration)
+    key = mount.store.new_key(f"{LEASES}{hour}", now + duration)
     return {
         "lease_id": f"{mount.name}/creds/{role.name}/{hour}{key}",
         "role": role.name,
@@ -347,6 +356,7 @@ class Record(t.NamedTuple):
 
 def records(mount: Mount) -> t.Iterator[Record]:
     """Yield every lease of a mount."""
+    mount.check_is_here()
     revoking = {
         intent.data["lease"]["lease_id"]: intent
         for intent in mount.store.scan(INTENTS)
@@ -387,19 +397,27 @@ def find_record(mount: Mount, lease_id: str) -> Record | None:
     if document:
         return _issued(mount, document)
     # It may be being issued, which is recorded under another key.
-    return next((record for record in records(mount) if record.lease["lease_id"] == lease_id), None)
+    issuing = (intent for intent in mount.store.scan(INTENTS) if intent.data["kind"] == "issue")
+    found = next((intent for intent in issuing if intent.data["lease"]["lease_id"] == lease_id), None)
+    return _unfinished(found, None) if found else None
 
 
 def read_lease(mount: Mount, lease_id: str) -> Document | None:
     """Return the document of a lease that is not yet being ended, or None."""
-    document = mount.store.read(lease_path(lease_id))
-    return document if document and document.data["lease_id"] == lease_id else None
+    return next(_read_leases(mount, [lease_id]), None)
 
 
 def active_records(mount: Mount, lease_ids: t.Iterable[str]) -> list[Record]:
     """Return those of these leases that nobody has begun to end."""
-    documents = [read_lease(mount, lease_id) for lease_id in lease_ids]
-    return [Record(document.data, "active", document, None) for document in documents if document]
+    return [Record(document.data, "active", document, None) for document in _read_leases(mount, lease_ids)]
+
+
+def _read_leases(mount: Mount, lease_ids: t.Iterable[str]) -> t.Iterator[Document]:
+    """Yield the documents of those of these leases that are not yet being ended."""
+    wanted = {lease_path(lease_id): lease_id for lease_id in lease_ids}
+    for document in mount.store.read_each(list(wanted)):
+        if document.data["lease_id"] == wanted[document.path]:
+            yield document
 
 
 def _issued(mount: Mount, document: Document) -> Record:
@@ -476,8 +494,9 @@ def revoke(
     intents.update({write.data["lease"]["lease_id"]: Document(write.path, write.data, 1) for write in writes})
     ending = [record.lease for record in leases]
     if only_due:
-        renewed = [record.lease for record in leases if not record.intent and _is_renewed(mount, record.lease)]
-        mount.store.delete(*(intents.pop(lease["lease_id"]).path for lease in renewed))
+        looked_at = _read_leases(mount, (record.lease["lease_id"] for record in leases if not record.intent))
+        renewed = [document.data["lease_id"] for document in looked_at if document.data["expires_at"] > mount.now()]
+        mount.store.delete(*(intents.pop(lease_id).path for lease_id in renewed))
         ending = [lease for lease in ending if lease["lease_id"] in intents]
     return _end(mount, ending, intents, force, concurrency)
 
@@ -490,11 +509,6 @@ def _write_revocations(mount: Mount, writes: t.Sequence[Write]) -> None:
         for write in writes:
             with contextlib.suppress(Conflict):
                 mount.store.write(write)
-
-
-def _is_renewed(mount: Mount, lease: Data) -> bool:
-    document = read_lease(mount, lease["lease_id"])
-    return document is not None and document.data["expires_at"] > mount.now()
 
 
 def _revocation(mount: Mount, lease: Data) -> Write:

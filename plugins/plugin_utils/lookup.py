@@ -13,7 +13,7 @@ from ansible.errors import AnsibleError
 from .action import unexpected
 from .errors import OpenAICredsError
 from .mount import Mount
-from .settings import NAMES, VARIABLES, open_mount, resolve
+from .settings import NAMES, open_mount, resolve
 
 
 def prepare(
@@ -24,10 +24,11 @@ def prepare(
     if unknown:
         known = ", ".join(sorted({*own, *NAMES}))
         raise OpenAICredsError(f"{', '.join(unknown)}: there is no such option of this lookup; there are {known}")
-    plugin.set_options(direct=given)
+    # Not by set_options: what is set for community.hashi_vault need not fit here unless the store is in Vault.
+    for name in set(own) & set(given):
+        plugin.set_option(name, given[name])
     options = {name: plugin.get_option(name) for name in own}
-    templated = {name: plugin._templar.template(variables[name]) for name in VARIABLES if name in variables}
-    options["settings"] = resolve(given, templated)
+    options["settings"] = resolve(given, variables, plugin._templar.template)
     return open_mount(options["settings"]), options
 
 

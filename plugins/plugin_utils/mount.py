@@ -12,12 +12,12 @@ import time
 import typing as t
 
 from .errors import Conflict, OpenAICredsError
-from .store import Data, Store, Write
+from .store import Data, Document, Store, Write
 
 if t.TYPE_CHECKING:
     from .client import OpenAI
 
-_DEFINITIONS = "definitions"
+DEFINITIONS = "definitions"
 _CONFLICTS = 50
 
 
@@ -46,7 +46,7 @@ class Mount:
 
     def definitions(self, section: str) -> Data:
         """Return a section of the definitions (config, projects, roles); not to be changed by the caller."""
-        document = self.store.read(_DEFINITIONS)
+        document = self._document()
         return t.cast(Data, document.data.get(section, {})) if document else {}
 
     def define(self, change: t.Callable[[Data], bool]) -> bool:
@@ -55,17 +55,33 @@ class Mount:
         change gets all sections, alters them in place and says whether it did; what it raises leaves them as they are.
         """
         for attempt in range(_CONFLICTS):
-            document = self.store.read(_DEFINITIONS)
+            document = self._document()
             data = _copy(document.data) if document else {}
             if not change(data):
                 return False
             try:
-                self.store.write(Write(_DEFINITIONS, data, document.version if document else 0))
+                self.store.write(Write(DEFINITIONS, data, document.version if document else 0))
             except Conflict:
                 time.sleep(random.uniform(0.0, 0.01 * (attempt + 1)))
                 continue
             return True
         raise Conflict(f"mount {self.name}: too many others are changing it at the same time; try again")
+
+    def check_is_here(self) -> None:
+        """Raise if the mount's state is in another store by now, or on its way there."""
+        self._document()
+
+    def _document(self) -> Document | None:
+        document = self.store.read(DEFINITIONS)
+        move = document.data.get("move") if document else None
+        if move and move["done"]:
+            raise OpenAICredsError(f"store: mount {self.name!r} has been moved to the store {move['to']}; use that one")
+        if move:
+            raise OpenAICredsError(
+                f"store: mount {self.name!r} is being moved to the store {move['to']}; if that was interrupted, run the "
+                "same openai_store_move again"
+            )
+        return document
 
     def openai(self) -> OpenAI:
         """Return a client with the mount's admin key."""

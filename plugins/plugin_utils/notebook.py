@@ -4,7 +4,8 @@
 
 """The notebook of a run: which leases its processes took, for the callback that ends them with the run.
 
-The callback opens it in the main process; workers inherit it. It is a file without a name that holds no secret.
+The callback opens it in the main process; workers inherit it. It is a file without a name. What is noted tells how to
+reach the store, secrets included, so each line is encrypted with a key that is in the memory of the run's processes only.
 """
 
 from __future__ import annotations
@@ -16,27 +17,36 @@ import os
 import tempfile
 import typing as t
 
-_notebook: t.IO[bytes] | None = None
+if t.TYPE_CHECKING:
+    from cryptography.fernet import Fernet
+
+_notebook: tuple[t.IO[bytes], Fernet] | None = None
 
 
 def open_notebook() -> None:
     """Begin to note. Called before workers are forked."""
+    # Without the callback nobody waits for it.
+    from cryptography.fernet import Fernet
+
     global _notebook
-    _notebook = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 - it lives as long as the run
+    file = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 - it lives as long as the run
     # So that lines of several processes do not overwrite each other.
-    fcntl.fcntl(_notebook, fcntl.F_SETFL, fcntl.fcntl(_notebook, fcntl.F_GETFL) | os.O_APPEND)
+    fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
+    _notebook = file, Fernet(Fernet.generate_key())
 
 
 def note(entry: dict[str, t.Any]) -> None:
     """Note one lease, if anybody wants to know."""
     if _notebook is not None:
+        file, cipher = _notebook
         with contextlib.suppress(OSError):  # a full disk; the lease then ends by itself
-            os.write(_notebook.fileno(), json.dumps(entry).encode() + b"\n")
+            os.write(file.fileno(), cipher.encrypt(json.dumps(entry).encode()) + b"\n")
 
 
 def notes() -> list[dict[str, t.Any]]:
     """Return what was noted."""
     if _notebook is None:
         return []
-    _notebook.seek(0)
-    return [json.loads(line) for line in _notebook.read().splitlines()]
+    file, cipher = _notebook
+    file.seek(0)
+    return [json.loads(cipher.decrypt(line)) for line in file.read().splitlines()]

@@ -10,6 +10,8 @@ import abc
 import dataclasses
 import typing as t
 
+from .names import base36
+
 Data = dict[str, t.Any]
 
 
@@ -37,10 +39,15 @@ class Write:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What is known of the documents below a prefix without opening them."""
+    """What is known of the documents below a prefix without opening them; earliest_due may be too early, never late."""
 
     count: int
     earliest_due: int | None
+
+
+def bucket(due: int) -> str:
+    """Return the name of the folder for documents that are due in the same hour."""
+    return base36(due // 3600, 4)
 
 
 class Store(abc.ABC):
@@ -48,12 +55,17 @@ class Store(abc.ABC):
 
     A path is one or more parts of lowercase letters, digits and _, separated by /; its last part may also have
     one -, and documents of one folder that share what stands before it may be kept together: they are read and
-    written faster at the same time, slower one by one.
+    written faster at the same time, slower one by one. Documents that are due at some time belong into a folder named
+    bucket(due), so that what is due can be found without looking into the others; they stay there when that changes.
     """
 
     @abc.abstractmethod
     def read(self, path: str) -> Document | None:
         """Return the document at a path, or None."""
+
+    def read_each(self, paths: t.Sequence[str]) -> t.Iterator[Document]:
+        """Yield the documents at paths, those that are there, in any order."""
+        return filter(None, map(self.read, paths))
 
     @abc.abstractmethod
     def write(self, *writes: Write) -> None:
@@ -78,5 +90,5 @@ class Store(abc.ABC):
         """Hear that so many writes will follow soon. A backend may get ready for them meanwhile."""
 
     @abc.abstractmethod
-    def new_key(self, folder: str) -> str:
-        """Return an unused last part for a path in a folder that will hold many documents."""
+    def new_key(self, folder: str, due: int) -> str:
+        """Return an unused last part for the path of a document in a folder that will hold many, due at some time."""

@@ -209,7 +209,7 @@ class VaultedFileStore(Store):
         self._salts.extend(salts)
         _in_background(lambda: _derive_all(salts, secret))
 
-    def new_key(self, folder: str) -> str:
+    def new_key(self, folder: str, due: int) -> str:
         folder = os.path.join(self._mount, folder)
         files = self._files(folder)
         free = [group for group, file in files.items() if file.count < GROUP_SIZE]

@@ -9,7 +9,9 @@ import time
 import typing as t
 
 import pytest
-from lab import Lab
+from lab import BOTH_STORES, Lab
+
+pytestmark = BOTH_STORES
 
 LOOKUP = {"ansible.builtin.debug": {"msg": "{{ lookup('ephemeral.openai.openai_creds', 'my-role').lease_id }}"}}
 EVERY_TIME = {
@@ -51,9 +53,11 @@ def test_what_is_left_of_three_leases_of_lookups_and_one_of_a_task(
 
 
 def test_settings_of_a_play_are_known_to_the_callback(node: Lab) -> None:
-    """A store path from play variables never reaches the callback's own options."""
-    del node.env["OPENAI_CREDS_STORE_PATH"]
-    variables = {"openai_creds_store_path": str(node.store_path), "openai_creds_mount": "{{ 'open' ~ 'ai' }}"}
+    """What is in play variables never reaches the callback's own options."""
+    name = "OPENAI_CREDS_KV_PATH" if node.vault else "OPENAI_CREDS_STORE_PATH"
+    variables = {name.lower(): node.env.pop(name), "openai_creds_mount": "{{ 'open' ~ 'ai' }}"}
+    if node.vault:
+        variables["ansible_hashi_vault_secret_id"] = node.env.pop("ANSIBLE_HASHI_VAULT_SECRET_ID")
     run = node.play([{"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": [LOOKUP]}])
     assert run.rc == 0, run.out
     assert "openai_leases: revoked 1 lease(s)" in run.out

@@ -11,11 +11,13 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from lab import PROJECT, Lab
+from lab import BOTH_STORES, PROJECT, Lab, new_lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import INTENTS, find_record, issue, revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import is_running
+
+pytestmark = BOTH_STORES
 
 KILLER = Path(__file__).parent.parent / "killer"
 
@@ -109,7 +111,7 @@ def test_killed_before_every_event(lab: Lab, scenario: str, tmp_path_factory: py
     _agree(lab)
     for kill_at in range(1, len(events) + 1):
         lab.double.reset()
-        node = Lab(tmp_path_factory.mktemp("node") / "node", lab.double)
+        node = new_lab(tmp_path_factory.mktemp("node") / "node", lab.double, lab.vault)
         node.configure()
         code, seen = _events(node, prepare(node), kill_at)
         assert code == -signal.SIGKILL, (kill_at, code, seen)

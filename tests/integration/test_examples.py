@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from lab import MARKER, Lab
+from lab import MARKER, Lab, new_lab
 
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.store import ModuleDocFragment
 
@@ -62,6 +62,7 @@ CONTRACT: dict[str, set[str]] = {
     "openai_lease": {"lease_id", "prefix", "state", "increment", "force"},
     "openai_lease_info": {"lease_id", "prefix", "role", "expiring_within", "status"},
     "openai_cleanup": {"orphans", "max_concurrency", "limit", "grace"},
+    "openai_store_move": {"from", "to", "grace"},
     "openai_static_role": {
         "name",
         "service_account_id",
@@ -183,7 +184,7 @@ def examples() -> list[Example]:
 
 
 @pytest.mark.parametrize("example", examples(), ids=str)
-def test_an_example_runs_and_prints_no_key(lab: Lab, example: Example) -> None:
+def test_an_example_runs_and_prints_no_key(lab: Lab, example: Example, request: pytest.FixtureRequest) -> None:
     """What an example does not set up itself is there before: mounts, a project, roles, and the variables it names."""
     double = lab.double
     double.add_project("abc", "proj_abc123")
@@ -201,6 +202,11 @@ def test_an_example_runs_and_prints_no_key(lab: Lab, example: Example) -> None:
         tasks = [("openai_config", key), ("openai_role", role)]
         ready = lab.play([{f"ephemeral.openai.{name}": {"mount": "research", **args}} for name, args in tasks])
         assert ready.rc == 0, ready.out
+    vault: dict[str, str] = {}
+    if "vault_kv" in example.text:
+        there = new_lab(lab.path / "vault", double, request.getfixturevalue("bao"))
+        connection = ("VAULT_", "ANSIBLE_HASHI_VAULT_", "OPENAI_CREDS_KV_PATH")
+        vault = {name: value for name, value in there.env.items() if name.startswith(connection)}
     (lab.path / "variables.json").write_text(
         json.dumps(
             {
@@ -218,7 +224,7 @@ def test_an_example_runs_and_prints_no_key(lab: Lab, example: Example) -> None:
         "--diff",
         "-e",
         f"@{lab.path / 'variables.json'}",
-        env={"OPENAI_BASE_URL": double.url, "OPENAI_ADMIN_KEY": double.admin_key},
+        env={"OPENAI_BASE_URL": double.url, "OPENAI_ADMIN_KEY": double.admin_key, **vault},
     )
     assert run.rc == 0, run.out
     assert MARKER not in run.out
@@ -384,7 +390,7 @@ def test_a_plugin_has_the_options_of_the_contract(kind: str, contract: dict[str,
 
 def test_settings_have_the_sources_of_the_contract() -> None:
     options = yaml.safe_load(ModuleDocFragment.PLUGINS)["options"]
-    assert set(options) <= STORE
+    assert set(options) == STORE
     for name, option in options.items():
         assert option["vars"] == [{"name": f"openai_creds_{name}"}]
         assert option["env"] == [{"name": f"OPENAI_CREDS_{name.upper()}"}]

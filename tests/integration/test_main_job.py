@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import pytest
-from lab import Lab
+from lab import BOTH_STORES, Lab
+
+pytestmark = BOTH_STORES
 
 LOOKUP = "lookup('ephemeral.openai.openai_creds', 'my-role'%s)"
 

@@ -8,9 +8,11 @@ import time
 import typing as t
 
 import pytest
-from lab import PROJECT, Lab
+from lab import BOTH_STORES, PROJECT, Lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import PLACEHOLDER_KEY, find_record, issue, revoke
+
+pytestmark = BOTH_STORES
 
 CREDENTIAL = {
     "lease_id",
@@ -71,7 +73,7 @@ def test_everything_once_and_again(lab: Lab) -> None:
     ]
     before = results(lab, tasks, "--check", "--diff")
     assert [result["changed"] for result in before] == [True] * 3
-    assert not lab.store_path.exists()
+    assert lab.mount().store.read("definitions") is None
     first = results(lab, tasks)
     assert [result["changed"] for result in first] == [True] * 3
     assert first[0]["config"] == {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kills a run with SIGKILL before its n-th event: a call to OpenAI, or a change to a file of the store.
+"""Kills a run with SIGKILL before its n-th event: a call to OpenAI, or a change to a file of the store or in Vault.
 
 Python imports this by itself where it is on the path. KILL_LOG is the file in which events are counted, also across
 the processes of a run; KILL_AT is the event before which the run is killed (0: never); KILL_STORE the store's folder.
@@ -59,3 +59,16 @@ if _LOG:
             return _send(self, request, **kwargs)
 
         httpx.Client.send = _counted  # type: ignore[method-assign]
+    try:
+        import requests
+    except ImportError:
+        pass
+    else:
+        _ask = requests.Session.send
+
+        def _counted_change(self: t.Any, request: t.Any, **kwargs: t.Any) -> t.Any:
+            if request.method in ("POST", "PUT", "DELETE"):
+                _event(f"{request.method} {request.path_url}")
+            return _ask(self, request, **kwargs)
+
+        requests.Session.send = _counted_change  # type: ignore[method-assign]

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import secrets
 import typing as t
 from pathlib import Path
 
+import hvac
 import pytest
 from ansible.parsing.vault import VaultSecret
 from hypothesis import settings
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Store
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.vault_kv import VaultKVStore
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.vaulted_file import VaultedFileStore
+
+if t.TYPE_CHECKING:
+    from bao import Bao
 
 settings.register_profile("store", deadline=None, print_blob=True)
 settings.load_profile("store")
@@ -21,19 +27,37 @@ OpenStore = t.Callable[..., Store]
 PASSWORD = b"PasswordOfTheStoreTests-91bd"
 
 
-def vaulted_file(path: Path) -> OpenStore:
+def vaulted_file(request: pytest.FixtureRequest, path: Path) -> OpenStore:
     def open_store(mount: str = "mount") -> Store:
         return VaultedFileStore(str(path / "store"), mount, [("default", VaultSecret(PASSWORD))])
 
     return open_store
 
 
-BACKENDS: dict[str, t.Callable[[Path], OpenStore]] = {"vaulted_file": vaulted_file}
+def vault_kv(request: pytest.FixtureRequest, path: Path) -> OpenStore:
+    """With a token that may do what the documentation says is needed, and nothing else."""
+    bao: Bao = request.getfixturevalue("bao")
+    kv_path = f"openai_creds/{secrets.token_hex(8)}"
+    token = bao.policy_token(kv_path)
+
+    def connect(adapter: type) -> hvac.Client:
+        return hvac.Client(url=bao.address, token=token, adapter=adapter)
+
+    def open_store(mount: str = "mount") -> Store:
+        return VaultKVStore(connect, engine_mount_point="secret", kv_path=kv_path, mount=mount, log=lambda _line: None)
+
+    return open_store
+
+
+BACKENDS: dict[str, t.Callable[[pytest.FixtureRequest, Path], OpenStore]] = {
+    "vaulted_file": vaulted_file,
+    "vault_kv": vault_kv,
+}
 
 
 @pytest.fixture(params=sorted(BACKENDS))
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
-    return BACKENDS[request.param](tmp_path)
+    return BACKENDS[request.param](request, tmp_path)
 
 
 @pytest.fixture

@@ -368,7 +368,7 @@ def test_getting_ready_in_many_threads(path: Path, filled: VaultedFileStore) -> 
                 if turn % 2:
                     filled.prepare(writes=1)
                 filled.write(
-                    Write(f"made/{filled.new_key('made')}", {"n": number}), Write(f"made/x{number}_{turn}", {})
+                    Write(f"made/{filled.new_key('made', 0)}", {"n": number}), Write(f"made/x{number}_{turn}", {})
                 )
         except BaseException:  # noqa: BLE001 - it is reported
             errors.append(traceback.format_exc())
@@ -859,7 +859,7 @@ def test_what_goes_on_in_the_background_never_holds_ansible_up(
         monkeypatch.setattr(Display, name, lambda *_args, **_kwargs: showing.append(threading.current_thread()))
     store = opened(path)
     store.prepare(writes=2)
-    store.new_key("leases/abcd")
+    store.new_key("leases/abcd", 1000)
     assert all(not thread.daemon for thread in threading.enumerate() if thread.name.startswith("Thread-"))
     child = os.fork()
     if not child:

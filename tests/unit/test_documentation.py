@@ -11,13 +11,19 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.ephemeral.openai.plugins.doc_fragments.store import ModuleDocFragment
+from ansible_collections.ephemeral.openai.plugins.doc_fragments.store import ModuleDocFragment as StoreFragment
+from ansible_collections.ephemeral.openai.plugins.doc_fragments.vault_kv import ModuleDocFragment as VaultFragment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PLUGINS = "ansible_collections.ephemeral.openai.plugins"
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py") if path.stem != "__init__")
-STORE = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
+STORE = {
+    **yaml.safe_load(StoreFragment.DOCUMENTATION)["options"],
+    **yaml.safe_load(VaultFragment.DOCUMENTATION)["options"],
+}
 KEYS = ("type", "required", "default", "choices", "elements", "aliases")
+#: What documentation cannot say.
+NO_LOG = {"admin_api_key", "token", "secret_id", "password", "jwt"}
 DEFINING = {"openai_config", "openai_project", "openai_role"}
 
 #: What the contract says that users may type: option, default.
@@ -77,6 +83,8 @@ def test_the_action_group_is_all_modules() -> None:
 def test_what_is_documented_is_what_is_checked(name: str) -> None:
     options = {**STORE, **(documented(name).get("options") or {})}
     wanted = {option: {key: text[key] for key in KEYS if key in text} for option, text in options.items()}
+    for option in NO_LOG & set(options):
+        wanted[option]["no_log"] = True
     assert action(name)._argument_spec == wanted
 
 
@@ -85,7 +93,7 @@ def test_the_documentation_of_a_module(name: str) -> None:
     module, documentation = importlib.import_module(f"{PLUGINS}.modules.{name}"), documented(name)
     assert documentation["module"] == name
     fragments = documentation["extends_documentation_fragment"]
-    assert "ephemeral.openai.store" in fragments and "ephemeral.openai.attributes" in fragments
+    assert {"ephemeral.openai.store", "ephemeral.openai.vault_kv", "ephemeral.openai.attributes"} <= set(fragments)
     assert ("ephemeral.openai.attributes.diff" in fragments) is (name in DEFINING)
     for option, text in (documentation.get("options") or {}).items():
         assert text.get("description") and text.get("type"), option
@@ -127,18 +135,20 @@ def test_names_and_defaults_are_those_of_the_contract(name: str) -> None:
     assert set(CONTRACT[name]) <= set(spec)
     for option, default in CONTRACT[name].items():
         assert spec[option].get("default") == default, option
-    assert {"mount", "store", "store_path"} <= set(spec)
+    assert {"mount", "store", "store_path", "kv_path"} <= set(spec)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_unknown_options_and_wrong_types_are_refused(name: str) -> None:
     spec = action(name)._argument_spec
-    good: dict[str, t.Any] = {option: "x" for option, text in spec.items() if text.get("required")}
+    good: dict[str, t.Any] = {
+        option: text.get("choices", ["x"])[0] for option, text in spec.items() if text.get("required")
+    }
     validator = ArgumentSpecValidator(spec)
     assert not validator.validate(good).error_messages
     assert "nonsense" in str(validator.validate({**good, "nonsense": 1}).error_messages)
     for option, text in spec.items():
-        for bad in {"bool": ["maybe"], "int": ["x", 1.5], "list": [{}], "str": [], "path": []}[text["type"]]:
+        for bad in {"bool": ["maybe"], "int": ["x", 1.5], "list": [{}], "str": [], "path": [], "raw": []}[text["type"]]:
             assert validator.validate({**good, option: bad}).error_messages, (option, bad)
         if "choices" in text:
             assert validator.validate({**good, option: "nonsense"}).error_messages, option

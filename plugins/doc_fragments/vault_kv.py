@@ -1,0 +1,304 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Options of the vault_kv store: connection and login, named and found as community.hashi_vault has them."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """C(DOCUMENTATION) for modules and plugins, C(PLUGINS) adds the other sources of plugin options."""
+
+    DOCUMENTATION = r"""
+requirements:
+  - hvac, with O(store=vault_kv)
+options:
+  url:
+    description:
+      - Address of HashiCorp Vault or OpenBao, for O(store=vault_kv), which all options from here on are for.
+      - They have the names and sources of C(community.hashi_vault), whose section in C(ansible.cfg) is C([hashi_vault_collection]).
+      - Also the variable C(ansible_hashi_vault_url) or C(ansible_hashi_vault_addr), E(ANSIBLE_HASHI_VAULT_ADDR), or C(url) in C(ansible.cfg).
+        After these E(BAO_ADDR), then E(VAULT_ADDR).
+    type: str
+  proxies:
+    description:
+      - The proxy for C(http) and C(https), or a dictionary with one for each. The default is what E(HTTPS_PROXY), E(HTTP_PROXY) and E(NO_PROXY) say.
+      - Also the variable C(ansible_hashi_vault_proxies), E(ANSIBLE_HASHI_VAULT_PROXIES), or C(proxies) in C(ansible.cfg).
+    type: raw
+  ca_cert:
+    description:
+      - File or folder with the certificates to trust. The default is what E(REQUESTS_CA_BUNDLE) names, or else the ones that come with Python's requests.
+      - Also the variable C(ansible_hashi_vault_ca_cert), E(ANSIBLE_HASHI_VAULT_CA_CERT), or C(ca_cert) in C(ansible.cfg).
+        After these E(BAO_CACERT), then E(VAULT_CACERT).
+    type: str
+    aliases: [cacert]
+  validate_certs:
+    description:
+      - Whether the server's certificate is checked. Without this, whoever is in between gets all secrets.
+      - Also the variable C(ansible_hashi_vault_validate_certs). After this the opposite of E(BAO_SKIP_VERIFY), then of E(VAULT_SKIP_VERIFY).
+        The default is V(true).
+    type: bool
+  namespace:
+    description:
+      - Namespace of both the login and the secrets engine.
+      - Also the variable C(ansible_hashi_vault_namespace), E(ANSIBLE_HASHI_VAULT_NAMESPACE), or C(namespace) in C(ansible.cfg).
+        After these E(BAO_NAMESPACE), then E(VAULT_NAMESPACE).
+    type: str
+  timeout:
+    description:
+      - How many seconds to wait for an answer.
+      - Also the variable C(ansible_hashi_vault_timeout), E(ANSIBLE_HASHI_VAULT_TIMEOUT), or C(timeout) in C(ansible.cfg). The default is 30.
+    type: int
+  retries:
+    description:
+      - How often a request is tried again at most when it fails for a reason that passes. Of a dictionary only C(total) counts.
+      - Also the variable C(ansible_hashi_vault_retries), E(ANSIBLE_HASHI_VAULT_RETRIES), or C(retries) in C(ansible.cfg).
+    type: raw
+  retry_action:
+    description:
+      - Whether to warn when a request is tried again.
+      - Also the variable C(ansible_hashi_vault_retry_action), E(ANSIBLE_HASHI_VAULT_RETRY_ACTION), or C(retry_action) in C(ansible.cfg).
+        The default is V(warn).
+    type: str
+    choices: [ignore, warn]
+  engine_mount_point:
+    description:
+      - Where the KV secrets engine, version 2, is mounted.
+      - Also the variable C(ansible_hashi_vault_engine_mount_point). The default is V(secret).
+    type: str
+  auth_method:
+    description:
+      - How to log in. V(none) is for an agent or a proxy that adds the token.
+      - Also the variable C(ansible_hashi_vault_auth_method), E(ANSIBLE_HASHI_VAULT_AUTH_METHOD), or C(auth_method) in C(ansible.cfg).
+        The default is V(token).
+    type: str
+    choices: [token, approle, jwt, kubernetes, userpass, ldap, cert, none]
+  mount_point:
+    description:
+      - Where the auth method is mounted. The default is its name.
+      - Also the variable C(ansible_hashi_vault_mount_point), E(ANSIBLE_HASHI_VAULT_MOUNT_POINT), or C(mount_point) in C(ansible.cfg).
+    type: str
+  token:
+    description:
+      - The token, with O(auth_method=token).
+      - Also the variable C(ansible_hashi_vault_token) or E(ANSIBLE_HASHI_VAULT_TOKEN). After these E(BAO_TOKEN), then E(VAULT_TOKEN),
+        then the file that O(token_path) and O(token_file) name.
+    type: str
+  token_path:
+    description:
+      - Folder of the file with the token.
+      - Also the variable C(ansible_hashi_vault_token_path), E(ANSIBLE_HASHI_VAULT_TOKEN_PATH), or C(token_path) in C(ansible.cfg).
+        The default is the user's home.
+    type: str
+  token_file:
+    description:
+      - Name of the file with the token.
+      - Also the variable C(ansible_hashi_vault_token_file), E(ANSIBLE_HASHI_VAULT_TOKEN_FILE), or C(token_file) in C(ansible.cfg).
+        The default is V(.vault-token).
+    type: str
+  token_validate:
+    description:
+      - Look the token up before it is used, with O(auth_method=token).
+      - Also the variable C(ansible_hashi_vault_token_validate), E(ANSIBLE_HASHI_VAULT_TOKEN_VALIDATE), or C(token_validate) in C(ansible.cfg).
+        The default is V(false).
+    type: bool
+  username:
+    description:
+      - The user, with O(auth_method=userpass) and O(auth_method=ldap).
+      - Also the variable C(ansible_hashi_vault_username) or E(ANSIBLE_HASHI_VAULT_USERNAME).
+    type: str
+  password:
+    description:
+      - The user's password.
+      - Also the variable C(ansible_hashi_vault_password) or E(ANSIBLE_HASHI_VAULT_PASSWORD).
+    type: str
+  role_id:
+    description:
+      - The role's id with O(auth_method=approle). The role's name with O(auth_method=jwt) and O(auth_method=kubernetes),
+        and with O(auth_method=cert), where leaving it out tries all.
+      - Also the variable C(ansible_hashi_vault_role_id), E(ANSIBLE_HASHI_VAULT_ROLE_ID), or C(role_id) in C(ansible.cfg).
+    type: str
+  secret_id:
+    description:
+      - The secret id, with O(auth_method=approle) and a role that asks for one.
+      - Also the variable C(ansible_hashi_vault_secret_id) or E(ANSIBLE_HASHI_VAULT_SECRET_ID).
+    type: str
+  jwt:
+    description:
+      - The JSON Web Token, with O(auth_method=jwt) and O(auth_method=kubernetes). The default of the latter is the token of the pod's service account.
+      - Also E(ANSIBLE_HASHI_VAULT_JWT).
+    type: str
+  cert_auth_public_key:
+    description:
+      - File with the certificate in PEM format, with O(auth_method=cert). A server that wants one anyway gets it with all methods.
+      - Also the variable C(ansible_hashi_vault_cert_auth_public_key), E(ANSIBLE_HASHI_VAULT_CERT_AUTH_PUBLIC_KEY),
+        or C(cert_auth_public_key) in C(ansible.cfg). After these E(BAO_CLIENT_CERT), then E(VAULT_CLIENT_CERT).
+    type: path
+  cert_auth_private_key:
+    description:
+      - File with its private key in PEM format, not encrypted.
+      - Also the variable C(ansible_hashi_vault_cert_auth_private_key), E(ANSIBLE_HASHI_VAULT_CERT_AUTH_PRIVATE_KEY),
+        or C(cert_auth_private_key) in C(ansible.cfg). After these E(BAO_CLIENT_KEY), then E(VAULT_CLIENT_KEY).
+    type: path
+"""
+
+    PLUGINS = r"""
+options:
+  url:
+    vars:
+      - name: ansible_hashi_vault_url
+      - name: ansible_hashi_vault_addr
+    env:
+      - name: ANSIBLE_HASHI_VAULT_ADDR
+    ini:
+      - section: hashi_vault_collection
+        key: url
+  proxies:
+    vars:
+      - name: ansible_hashi_vault_proxies
+    env:
+      - name: ANSIBLE_HASHI_VAULT_PROXIES
+    ini:
+      - section: hashi_vault_collection
+        key: proxies
+  ca_cert:
+    vars:
+      - name: ansible_hashi_vault_ca_cert
+    env:
+      - name: ANSIBLE_HASHI_VAULT_CA_CERT
+    ini:
+      - section: hashi_vault_collection
+        key: ca_cert
+  validate_certs:
+    vars:
+      - name: ansible_hashi_vault_validate_certs
+  namespace:
+    vars:
+      - name: ansible_hashi_vault_namespace
+    env:
+      - name: ANSIBLE_HASHI_VAULT_NAMESPACE
+    ini:
+      - section: hashi_vault_collection
+        key: namespace
+  timeout:
+    vars:
+      - name: ansible_hashi_vault_timeout
+    env:
+      - name: ANSIBLE_HASHI_VAULT_TIMEOUT
+    ini:
+      - section: hashi_vault_collection
+        key: timeout
+  retries:
+    vars:
+      - name: ansible_hashi_vault_retries
+    env:
+      - name: ANSIBLE_HASHI_VAULT_RETRIES
+    ini:
+      - section: hashi_vault_collection
+        key: retries
+  retry_action:
+    default: warn
+    vars:
+      - name: ansible_hashi_vault_retry_action
+    env:
+      - name: ANSIBLE_HASHI_VAULT_RETRY_ACTION
+    ini:
+      - section: hashi_vault_collection
+        key: retry_action
+  engine_mount_point:
+    default: secret
+    vars:
+      - name: ansible_hashi_vault_engine_mount_point
+  auth_method:
+    default: token
+    vars:
+      - name: ansible_hashi_vault_auth_method
+    env:
+      - name: ANSIBLE_HASHI_VAULT_AUTH_METHOD
+    ini:
+      - section: hashi_vault_collection
+        key: auth_method
+  mount_point:
+    vars:
+      - name: ansible_hashi_vault_mount_point
+    env:
+      - name: ANSIBLE_HASHI_VAULT_MOUNT_POINT
+    ini:
+      - section: hashi_vault_collection
+        key: mount_point
+  token:
+    vars:
+      - name: ansible_hashi_vault_token
+    env:
+      - name: ANSIBLE_HASHI_VAULT_TOKEN
+  token_path:
+    vars:
+      - name: ansible_hashi_vault_token_path
+    env:
+      - name: ANSIBLE_HASHI_VAULT_TOKEN_PATH
+    ini:
+      - section: hashi_vault_collection
+        key: token_path
+  token_file:
+    default: .vault-token
+    vars:
+      - name: ansible_hashi_vault_token_file
+    env:
+      - name: ANSIBLE_HASHI_VAULT_TOKEN_FILE
+    ini:
+      - section: hashi_vault_collection
+        key: token_file
+  token_validate:
+    default: false
+    vars:
+      - name: ansible_hashi_vault_token_validate
+    env:
+      - name: ANSIBLE_HASHI_VAULT_TOKEN_VALIDATE
+    ini:
+      - section: hashi_vault_collection
+        key: token_validate
+  username:
+    vars:
+      - name: ansible_hashi_vault_username
+    env:
+      - name: ANSIBLE_HASHI_VAULT_USERNAME
+  password:
+    vars:
+      - name: ansible_hashi_vault_password
+    env:
+      - name: ANSIBLE_HASHI_VAULT_PASSWORD
+  role_id:
+    vars:
+      - name: ansible_hashi_vault_role_id
+    env:
+      - name: ANSIBLE_HASHI_VAULT_ROLE_ID
+    ini:
+      - section: hashi_vault_collection
+        key: role_id
+  secret_id:
+    vars:
+      - name: ansible_hashi_vault_secret_id
+    env:
+      - name: ANSIBLE_HASHI_VAULT_SECRET_ID
+  jwt:
+    env:
+      - name: ANSIBLE_HASHI_VAULT_JWT
+  cert_auth_public_key:
+    vars:
+      - name: ansible_hashi_vault_cert_auth_public_key
+    env:
+      - name: ANSIBLE_HASHI_VAULT_CERT_AUTH_PUBLIC_KEY
+    ini:
+      - section: hashi_vault_collection
+        key: cert_auth_public_key
+  cert_auth_private_key:
+    vars:
+      - name: ansible_hashi_vault_cert_auth_private_key
+    env:
+      - name: ANSIBLE_HASHI_VAULT_CERT_AUTH_PRIVATE_KEY
+    ini:
+      - section: hashi_vault_collection
+        key: cert_auth_private_key
+"""

@@ -1,0 +1,61 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documentation of the action of the same name, which runs on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: openai_store_move
+author:
+  - The ephemeral.openai contributors (@ephemeral-openai)
+version_added: 0.1.0
+short_description: Move a mount to another store
+description:
+  - Moves all state of a mount, the admin key, definitions and leases, from vaulted files to Vault KV or back. Lease ids stay
+    what they are.
+  - The options of both stores are given at the same time, each store taking its own; O(store) itself does not matter.
+  - Safe to interrupt and to run again, which carries on. Until it has finished nobody can use the mount in either store;
+    afterwards whoever still uses the old one is told so.
+  - Refuses to begin while other runs or tasks are at work on the mount.
+options:
+  from:
+    description: The store that has the mount.
+    type: str
+    required: true
+    choices: [vaulted_file, vault_kv]
+  to:
+    description: The store that is to have it.
+    type: str
+    required: true
+    choices: [vaulted_file, vault_kv]
+  grace:
+    description:
+      - Unfinished work of a process on another machine, which cannot be seen from here, counts as going on until it is this
+        old.
+    type: str
+    default: 10m
+extends_documentation_fragment:
+  - ephemeral.openai.store
+  - ephemeral.openai.vault_kv
+  - ephemeral.openai.attributes
+seealso:
+  - module: ephemeral.openai.openai_config_info
+"""
+
+EXAMPLES = r"""
+- name: Move to Vault, for the other controllers to come
+  ephemeral.openai.openai_store_move:
+    from: vaulted_file
+    to: vault_kv
+"""
+
+RETURN = r"""
+moved:
+  description: How many leases, and records of unfinished work, were moved by this run; in check mode how many there are.
+  returned: success
+  type: int
+"""

@@ -1,0 +1,134 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Moving a mount from one store to another.
+
+1. The definitions of the source say that the mount is being moved, so that nobody begins to work on it.
+2. Nobody must be at work already: an issue looks at the definitions again after writing its intent, so that either it
+   sees the move or the move sees it. If somebody is, the definitions are as before.
+3. Each document is written to the target, marked as moved in the source by compare-and-set, and then deleted there. A
+   renewal that comes in between makes that fail, and the document is moved again; one that comes later fails.
+4. The definitions are written to the target, which opens the mount there, and those of the source say where it is.
+
+Until the last step nobody can use the mount in either store, so nothing is used twice. Each step can be repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from .cleanup import goes_on, is_abandoned
+from .errors import Conflict, OpenAICredsError
+from .leases import INTENTS, LEASES
+from .mount import DEFINITIONS, Mount
+from .names import random_text
+from .process import is_running, this_process
+from .store import Data, Document, Write
+
+_BATCH = 256
+
+
+def move(source: Mount, target: Mount, *, to: str, grace: int, dry_run: bool) -> int | None:
+    """Move a mount to another store; returns how many leases and intents it had, or None if it is there already.
+
+    to names the target's store for whoever still uses the source. What cannot be seen from here counts as at work until
+    it is grace seconds old.
+    """
+    found, there = source.store.read(DEFINITIONS), target.store.read(DEFINITIONS)
+    begun = found.data.get("move", {}) if found else {}
+    if found is None or begun.get("done"):
+        if there is None or "move" in there.data:
+            raise OpenAICredsError(f"from: mount {source.name!r} has no state in this store that could be moved")
+        return None
+    if begun and begun["to"] != to:
+        raise OpenAICredsError(f"to: mount {source.name!r} is being moved to {begun['to']} already; finish that first")
+    # After an interruption the definitions may have arrived already, and be in use there.
+    arrived = there is not None and there.data.get("arrived") == begun.get("id", "")
+    if there and not arrived and not there.data.get("move", {}).get("done"):
+        raise OpenAICredsError(f"to: mount {target.name!r} has a state in the store {to} already; nothing was changed")
+    if begun and _is_under_way(begun, source.now(), grace):
+        raise OpenAICredsError(f"to: mount {source.name!r} is being moved by another process; wait for it")
+    _refuse_if_in_use(source, grace)
+    if dry_run:
+        return sum(1 for prefix in (LEASES, INTENTS) for _document in source.store.scan(prefix))
+    mark = {
+        "id": begun.get("id") or random_text(16),
+        "to": to,
+        "done": False,
+        "owner": this_process(),
+        "created_at": source.now(),
+    }
+    try:
+        source.store.write(Write(DEFINITIONS, {**found.data, "move": mark}, found.version))
+    except Conflict:
+        raise OpenAICredsError(f"from: mount {source.name!r} was changed at the same time; try again") from None
+    if not begun:
+        try:
+            _refuse_if_in_use(source, grace)
+        except OpenAICredsError:
+            source.store.write(Write(DEFINITIONS, found.data, found.version + 1))
+            raise
+    moved = sum(_move_documents(source, target, prefix) for prefix in (LEASES, INTENTS))
+    if not arrived:
+        definitions = {name: section for name, section in found.data.items() if name not in ("move", "arrived")}
+        arriving = Write(DEFINITIONS, {**definitions, "arrived": mark["id"]}, there.version if there else 0)
+        target.store.write(arriving)
+    source.store.write(Write(DEFINITIONS, {"move": {**mark, "done": True}}, found.version + 1))
+    return moved
+
+
+def _is_under_way(begun: Data, now: int, grace: int) -> bool:
+    running = is_running(begun["owner"])
+    return now < begun["created_at"] + grace if running is None else running and begun["owner"] != this_process()
+
+
+def _refuse_if_in_use(source: Mount, grace: int) -> None:
+    now = source.now()
+    at_work = 0
+    for intent in source.store.scan(INTENTS):
+        if intent.data["kind"] in ("issue", "revoke") and not intent.data.get("attempts"):
+            at_work += not is_abandoned(intent, now, grace)
+        if "run" in intent.data:
+            at_work += goes_on(intent.data, now)
+    if at_work:
+        raise OpenAICredsError(
+            f"from: mount {source.name!r} is in use by {at_work} other run(s) or task(s); try again when they have ended"
+        )
+
+
+def _move_documents(source: Mount, target: Mount, prefix: str) -> int:
+    moved = 0
+    while documents := list(source.store.scan(prefix)):
+        for start in range(0, len(documents), _BATCH):
+            moved += _move_batch(source, target, documents[start : start + _BATCH])
+    return moved
+
+
+def _move_batch(source: Mount, target: Mount, documents: list[Document]) -> int:
+    new = [document for document in documents if "moved" not in document.data]
+    there = {document.path: document for document in target.store.read_each([document.path for document in new])}
+    target.store.write(
+        *(
+            Write(
+                document.path,
+                document.data,
+                there[document.path].version if document.path in there else 0,
+                _due(document),
+            )
+            for document in new
+            if document.path not in there or there[document.path].data != document.data
+        )
+    )
+    marks = [
+        Write(document.path, {**document.data, "moved": True}, document.version, _due(document)) for document in new
+    ]
+    with contextlib.suppress(Conflict):  # changed meanwhile, and found again by the next look at the source
+        source.store.write(*marks)
+        source.store.delete(*(document.path for document in documents))
+        return len(documents)
+    return 0
+
+
+def _due(document: Document) -> int:
+    return int(document.data["expires_at"]) if document.path.startswith(LEASES) else 0

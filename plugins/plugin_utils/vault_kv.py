@@ -1,0 +1,365 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The store for many controllers: a secret per document in a KV version 2 engine of HashiCorp Vault or OpenBao.
+
+    <engine_mount_point>/<kv_path>/<mount>/<path>           {"data": the document in JSON, "due": …, "write": …}
+    <engine_mount_point>/<kv_path>/<mount>/…/<folder>.<key>.<due>
+                                                            nothing; it says when …/<folder>/<key> is due
+
+The version of a document is that of its secret. When a document is due stands in its name (see new_key) or, if it has
+another name or is no longer due then, in that of an empty secret: beside it or, if it is due before its bucket, in the
+bucket of that time. So LISTs of the buckets up to now tell what is due, and LISTs of all how many documents there are.
+What a crash leaves of such names is never later than the truth.
+
+The document is a string for Vault, which would round large numbers in an object and write numbers to its audit log.
+A request that may have been made is made again, so each write carries a value of its own: a write refused for its
+version is looked at, and is a success if it is found to be there.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import re
+import secrets
+import sys
+import threading
+import typing as t
+
+from .concurrently import concurrently
+from .errors import Conflict, StoreError
+from .names import base36, random_text
+from .store import Data, Document, Store, Summary, Write, bucket
+from .vault_http import CONCURRENCY, adapter_class, failure, reason
+
+try:
+    import hvac
+    import hvac.exceptions
+    import requests
+except ImportError:  # settings says so
+    pass
+
+_STRANGER = "url: what answers at {url} is not Vault or OpenBao, or it wants https"
+_PAGE = 10_000
+_DUE_DIGITS = 7
+_LISTS = 4
+_BUCKET = re.compile(r"[0-9a-z]{4}/", re.ASCII)
+_DATED = re.compile(r"d([0-9a-z]{7})[0-9a-z]{12}", re.ASCII)
+_DUE_NAME = re.compile(r"([0-9a-z_]+)\.([0-9a-z_-]+)\.([0-9a-z]{7})", re.ASCII)
+
+_Answer = dict[str, t.Any]
+#: Gives a client that is logged in and whose requests go through an adapter of the given class.
+Connect = t.Callable[[type], "hvac.Client"]
+
+
+class VaultKVStore(Store):
+    """Documents below one path of a KV engine. log gets one line per attempt of a request, never with a secret."""
+
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        engine_mount_point: str,
+        kv_path: str,
+        mount: str,
+        log: t.Callable[[str], None],
+    ) -> None:
+        self._connect = connect
+        self._engine = engine_mount_point.strip("/")
+        self._base = f"{kv_path}/{mount}"
+        self._log = log
+        self._client: tuple[int, hvac.Client] | None = None
+        self._connecting = threading.Lock()
+        #: Which versions of documents were seen, and when they are due.
+        self._seen: dict[str, tuple[int, int]] = {}
+
+    def read(self, path: str) -> Document | None:
+        secret = self._read(path)
+        if secret is None:
+            return None
+        content = secret["data"]["data"]
+        try:
+            document = Document(path, dict(json.loads(content["data"])), int(secret["data"]["metadata"]["version"]))
+            self._seen[path] = (document.version, int(content["due"]))
+        except (KeyError, TypeError, ValueError):
+            raise StoreError(f"kv_path: {self._shown(path)} does not hold a document of this store") from None
+        return document
+
+    def read_each(self, paths: t.Sequence[str]) -> t.Iterator[Document]:
+        return filter(None, concurrently(self.read, paths, CONCURRENCY))
+
+    def write(self, *writes: Write) -> None:
+        for _unused in concurrently(self._write, writes, CONCURRENCY):
+            pass
+
+    def delete(self, *paths: str) -> None:
+        for _unused in concurrently(self._delete, paths, CONCURRENCY):
+            pass
+
+    def scan(self, prefix: str, due_before: int | None = None) -> t.Iterator[Document]:
+        paths = []
+        for path, due, is_there in self._listed(prefix, due_before):
+            if due_before is None or due is None or due <= due_before:
+                if is_there:
+                    paths.append(path)
+                elif due is not None:
+                    self._destroy(_due_path(path, due))
+        for start in range(0, len(paths), _PAGE):
+            for document in self.read_each(paths[start : start + _PAGE]):
+                if due_before is None or self._seen[document.path][1] <= due_before:
+                    yield document
+
+    def summary(self, prefix: str) -> Summary:
+        count, earliest = 0, None
+        for path, listed, is_there in self._listed(prefix, None):
+            due = listed
+            if not is_there:
+                continue
+            if due is None:
+                if self.read(path) is None:
+                    continue
+                due = self._seen[path][1]
+            count += 1
+            earliest = due if earliest is None else min(earliest, due)
+        return Summary(count, earliest)
+
+    def new_key(self, folder: str, due: int) -> str:
+        return f"d{base36(due, _DUE_DIGITS)}{random_text(12)}"
+
+    def _write(self, write: Write) -> None:
+        named = _told(write.path)
+        before = self._due(write.path, write.version) if write.version else None
+        new = write.due not in (named, before) and _is_named(write.path, write.due)
+        later = new and before is not None and before < write.due
+        # At every instant the earliest time that names tell must not be later than the truth.
+        if new and not later:
+            self._put_due(write)
+        self._put_document(write)
+        if later:
+            self._put_due(write)
+        if before is not None and before not in (named, write.due) and _is_named(write.path, before):
+            self._destroy(_due_path(write.path, before))
+        self._seen[write.path] = (write.version + 1, write.due)
+
+    def _due(self, path: str, version: int | None = None) -> int | None:
+        """Return when a document is due, as far as it is there."""
+        seen = self._seen.get(path)
+        if seen is None or version not in (None, seen[0]):
+            self._seen.pop(path, None)
+            self.read(path)
+            seen = self._seen.get(path)
+        return seen[1] if seen else None
+
+    def _put_due(self, write: Write) -> None:
+        with contextlib.suppress(Conflict):  # it is there
+            self._put(_due_path(write.path, write.due), {}, 0)
+
+    def _put_document(self, write: Write) -> None:
+        mark = secrets.token_hex(8)
+        try:
+            self._put(write.path, {"data": json.dumps(write.data), "due": write.due, "write": mark}, write.version)
+        except Conflict:
+            secret = self._read(write.path)
+            if secret is None or secret["data"]["data"].get("write") != mark:
+                raise
+
+    def _delete(self, path: str) -> None:
+        due = self._due(path)
+        self._destroy(path)
+        self._seen.pop(path, None)
+        if due is not None and due != _told(path) and _is_named(path, due):
+            self._destroy(_due_path(path, due))
+
+    def _listed(self, prefix: str, due_before: int | None) -> t.Iterator[tuple[str, int | None, bool]]:
+        """Yield the paths below a prefix, when each is due at the earliest (None where no name tells), and whether it is
+        there: after a crash there may be the name of a time without its document. Buckets after due_before are left
+        out."""
+        folders, left_out = [prefix], set[str]()
+        keys: list[str] = []
+        dues: dict[str, int] = {}
+        while folders:
+            deeper: list[str] = []
+            for folder, names in concurrently(lambda at: (at, list(self._names(at))), folders, _LISTS):
+                parent = folder[: folder.rstrip("/").rfind("/") + 1]
+                for name in names:
+                    if name.endswith("/"):
+                        later = due_before is not None and _BUCKET.fullmatch(name) and name[:-1] > bucket(due_before)
+                        (left_out.add if later else deeper.append)(f"{folder}{name}")
+                    elif match := _DUE_NAME.fullmatch(name):
+                        path = f"{parent}{match[1]}/{match[2]}"
+                        dues[path] = min(int(match[3], 36), dues.get(path, sys.maxsize))
+                    else:
+                        keys.append(f"{folder}{name}")
+            folders = deeper
+        for path in keys:
+            yield path, dues.pop(path, _told(path)), True
+        for path, due in dues.items():
+            yield path, due, path[: path.rfind("/") + 1] in left_out
+
+    def _names(self, prefix: str) -> t.Iterator[str]:
+        """Yield the names in a folder, page by page where the server pages: OpenBao does, Vault gives all at once."""
+        url = f"/v1/{self._engine}/metadata/{self._base}/{prefix}".rstrip("/")
+        after = ""
+        params = {"limit": str(_PAGE)}
+        while True:
+            try:
+                answer = self._request("list", lambda client: client.adapter.list(url, params=dict(params)), prefix)
+                names = answer["data"]["keys"]
+            except hvac.exceptions.InvalidPath:
+                return
+            except (KeyError, TypeError):
+                raise StoreError(f"url: what answers there does not list {self._shown(prefix)} as Vault does") from None
+            new = [name for name in names if name > after]
+            yield from new
+            if len(names) != _PAGE or not new:
+                return
+            after = params["after"] = new[-1]
+
+    def _read(self, path: str) -> _Answer | None:
+        try:
+            return t.cast(
+                _Answer,
+                self._request(
+                    "read",
+                    lambda client: client.secrets.kv.v2.read_secret_version(
+                        f"{self._base}/{path}", mount_point=self._engine, raise_on_deleted_version=True
+                    ),
+                    path,
+                ),
+            )
+        except hvac.exceptions.InvalidPath as error:
+            if isinstance(error.json, dict) and error.json.get("data"):
+                raise StoreError(
+                    f"kv_path: somebody has deleted {self._shown(path)} by hand; undelete it, or delete its metadata "
+                    "as well"
+                ) from None
+            return None
+
+    def _put(self, path: str, content: Data, version: int | None) -> None:
+        try:
+            self._request(
+                "write",
+                lambda client: client.secrets.kv.v2.create_or_update_secret(
+                    f"{self._base}/{path}", content, cas=version, mount_point=self._engine
+                ),
+                path,
+            )
+        except hvac.exceptions.InvalidRequest as error:
+            if "did not match" not in str(error.errors):
+                raise StoreError(f"kv_path: Vault refuses to write {self._shown(path)}: {reason(error)}") from None
+            raise Conflict(f"kv_path: {self._shown(path)} was changed by somebody else at the same time") from None
+        except hvac.exceptions.InvalidPath:
+            raise StoreError(f"engine_mount_point: there is no secrets engine at {self._engine!r}") from None
+
+    def _destroy(self, path: str) -> None:
+        """Remove a secret with its metadata and all its versions."""
+        self._request(
+            "delete",
+            lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(
+                f"{self._base}/{path}", mount_point=self._engine
+            ),
+            path,
+        )
+
+    def _shown(self, path: str) -> str:
+        return f"{self._engine}/{self._base}/{path}".rstrip("/")
+
+    def _request(self, what: str, call: t.Callable[[hvac.Client], t.Any], path: str) -> t.Any:
+        """Make a request; raises StoreError for what went wrong, but for what its caller has to judge."""
+        client = self._connected()
+        try:
+            return call(client)
+        except (hvac.exceptions.InvalidPath, hvac.exceptions.InvalidRequest) as error:
+            if isinstance(error.json, dict):
+                raise
+            # Whatever that is, it does not know what there is in Vault.
+            raise StoreError(_STRANGER.format(url=client.url)) from None
+        except hvac.exceptions.Forbidden:
+            raise StoreError(
+                f"kv_path: Vault does not let this token {what} {self._shown(path)}; its policy lacks that, or it has ended"
+            ) from None
+        except (hvac.exceptions.VaultError, requests.RequestException) as error:
+            raise StoreError(failure(error, client.url)) from None
+
+    def _connected(self) -> hvac.Client:
+        with self._connecting:
+            # A child must not talk on its parent's connection.
+            if self._client is None or self._client[0] != os.getpid():
+                client = self._connect(adapter_class(self._log))
+                if self._check_engine(client).endswith("builtin.bao"):
+                    self._ask_the_active_node(client)
+                self._client = (os.getpid(), client)
+            return self._client[1]
+
+    def _check_engine(self, client: hvac.Client) -> str:
+        """Refuse an engine that would take writes without checking their version, before anything is written.
+
+        Returns what version the engine itself says that it has.
+        """
+        try:
+            answer = client.adapter.get(f"/v1/sys/internal/ui/mounts/{self._engine}")
+            kind, version = answer["data"]["type"], (answer["data"]["options"] or {}).get("version")
+        except (hvac.exceptions.Forbidden, hvac.exceptions.InvalidPath, hvac.exceptions.InvalidRequest) as error:
+            if not isinstance(error.json, dict):
+                raise StoreError(_STRANGER.format(url=client.url)) from None
+            raise StoreError(
+                f"engine_mount_point: there is no secrets engine at {self._engine!r}, or the token's policy gives no "
+                f"access to {self._engine}/data/{self._base}/* (or it has ended)"
+            ) from None
+        except (hvac.exceptions.VaultError, requests.RequestException) as error:
+            raise StoreError(failure(error, client.url)) from None
+        except (KeyError, TypeError, AttributeError):
+            raise StoreError(_STRANGER.format(url=client.url)) from None
+        if kind != "kv":
+            raise StoreError(f"engine_mount_point: the secrets engine at {self._engine!r} is {kind}, not kv")
+        if version != "2":
+            raise StoreError(
+                f"engine_mount_point: the KV engine at {self._engine!r} has version 1, which has no check-and-set; give "
+                "one with version 2"
+            )
+        return str(answer["data"].get("running_plugin_version") or "")
+
+    def _ask_the_active_node(self, client: hvac.Client) -> None:
+        """Have OpenBao's standby servers pass all requests on, by asking for an index that they will never have.
+
+        Two processes may know of each other only by what they read here, which on a standby can be from before.
+        OpenBao takes this from version 2.7; earlier ones need disable_standby_reads.
+        """
+        try:
+            cluster = client.adapter.get("/v1/sys/health", params={"standbyok": "true", "perfstandbyok": "true"})
+            index = json.dumps({"cluster": cluster["cluster_id"], "value": str(2**63 - 1)})
+        except (hvac.exceptions.VaultError, requests.RequestException) as error:
+            raise StoreError(failure(error, client.url)) from None
+        except (KeyError, TypeError):
+            return
+        adapter = t.cast(t.Any, client.adapter)
+        adapter.index, adapter.index_is_final = base64.b64encode(index.encode()).decode(), True
+
+
+def _told(path: str) -> int | None:
+    """Return when a document is due according to its own name, if that is where one looks at that time."""
+    folder, _slash, key = path.rpartition("/")
+    match = _DATED.fullmatch(key)
+    due = int(match[1], 36) if match else None
+    return due if due is not None and _place(folder, due) == folder else None
+
+
+def _is_named(path: str, due: int) -> bool:
+    """Say whether there is a name for the time at which a document is due: not if it never is and has no bucket."""
+    folder = path.rpartition("/")[0]
+    return bool(due) if _place(folder, 0) == folder else True
+
+
+def _place(folder: str, due: int) -> str:
+    """Return the folder in which one looks for what is due at some time."""
+    parent, slash, last = folder.rpartition("/")
+    return f"{parent}{slash}{min(last, bucket(due))}" if _BUCKET.fullmatch(f"{last}/") else folder
+
+
+def _due_path(path: str, due: int) -> str:
+    folder, _slash, key = path.rpartition("/")
+    return f"{_place(folder, due)}/{folder.rpartition('/')[2]}.{key}.{base36(due, _DUE_DIGITS)}"

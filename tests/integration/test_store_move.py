@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Moving a mount between stores: nothing lost, doubled or shown, whenever it is interrupted."""
+
+from __future__ import annotations
+
+import secrets
+import typing as t
+from pathlib import Path
+
+import pytest
+from double.client import Double
+from lab import MARKER, Lab
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
+    find_record,
+    issue,
+    matching,
+    records,
+    renew,
+    revoke,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.moving import move
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import this_process
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Store, Write
+
+if t.TYPE_CHECKING:
+    from bao import Bao
+
+
+class Nodes(t.NamedTuple):
+    """A control node whose state is in vaulted files, and one with the same mount in Vault."""
+
+    files: Lab
+    vault: Lab
+
+    def mount(self, store: str) -> Mount:
+        return (self.files if store == "vaulted_file" else self.vault).mount()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, double: Double, bao: Bao) -> Nodes:
+    return Nodes(
+        Lab(tmp_path / "files", double), Lab(tmp_path / "vault", double, bao, f"openai_creds/{secrets.token_hex(6)}")
+    )
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+class Dying(Store):
+    """A store at whose nth operation, before or after its effect, the process dies."""
+
+    def __init__(self, store: Store, left: list[int], after: bool) -> None:
+        self._store, self._left, self._after = store, left, after
+
+    def _do(self, operation: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
+        self._left[0] -= 1
+        if self._left[0] == 0 and not self._after:
+            raise Killed
+        result = operation(*args)
+        if self._left[0] == 0:
+            raise Killed
+        return result
+
+    def read(self, path: str) -> t.Any:
+        return self._store.read(path)
+
+    def write(self, *writes: Write) -> None:
+        for write in writes:
+            self._do(self._store.write, write)
+
+    def delete(self, *paths: str) -> None:
+        for path in paths:
+            self._do(self._store.delete, path)
+
+    def scan(self, prefix: str, due_before: int | None = None) -> t.Any:
+        return self._store.scan(prefix, due_before)
+
+    def summary(self, prefix: str) -> t.Any:
+        return self._store.summary(prefix)
+
+    def new_key(self, folder: str, due: int) -> str:
+        return self._store.new_key(folder, due)
+
+
+def moved(source: Mount, target: Mount, to: str, dry_run: bool = False) -> int | None:
+    return move(source, target, to=to, grace=600, dry_run=dry_run)
+
+
+def held(mount: Mount) -> dict[str, tuple[str, int]]:
+    return {record.lease["lease_id"]: (record.status, record.lease["expires_at"]) for record in records(mount)}
+
+
+def paths(store: Store) -> list[str]:
+    return sorted(document.path for prefix in ("leases/", "intents/") for document in store.scan(prefix))
+
+
+DIRECTIONS = [("vaulted_file", "vault_kv"), ("vault_kv", "vaulted_file")]
+
+
+@pytest.mark.parametrize(("from_", "to"), DIRECTIONS)
+def test_everything_is_there_afterwards_and_works(nodes: Nodes, double: Double, from_: str, to: str) -> None:
+    home = nodes.files if from_ == "vaulted_file" else nodes.vault
+    home.configure(ttl="10m")
+    source, target = nodes.mount(from_), nodes.mount(to)
+    leases = [issue(source, "my-role")["lease_id"] for _lease in range(5)]
+    record = find_record(source, leases[0])
+    assert record
+    renew(source, record, 7200, dry_run=False)
+    double.fault(kind="refuse", status=500, method="DELETE", times=100)
+    assert revoke(source, matching(source, leases[1]))[0].error
+    double.clear_faults()
+    before = held(source)
+    assert {status for status, _end in before.values()} == {"active", "failed"}
+    assert moved(source, target, to, dry_run=True) == 5 and held(source) == before
+    assert moved(source, target, to) == 5
+    assert held(nodes.mount(to)) == before and paths(source.store) == []
+    with pytest.raises(OpenAICredsError, match=f"has been moved to the store {to}"):
+        issue(nodes.mount(from_), "my-role")
+    with pytest.raises(OpenAICredsError, match=f"has been moved to the store {to}"):
+        held(nodes.mount(from_))
+    assert moved(nodes.mount(from_), nodes.mount(to), to) is None
+    later = nodes.mount(to)
+    later.clock = lambda: before[leases[2]][1] + 1
+    result = cleanup(later, orphans="delete", max_concurrency=4, limit=None, grace=0, dry_run=False)
+    assert sorted(result["revoked"]) == sorted(leases[1:]) and result["active"] == 1
+    assert revoke(later, matching(later, None))[0].error is None
+    assert double.state()["service_accounts"] == []
+    # And back, into the store that it came from.
+    assert moved(nodes.mount(to), nodes.mount(from_), from_) == 0
+    issue(nodes.mount(from_), "my-role")
+
+
+@pytest.mark.parametrize(("from_", "to"), DIRECTIONS)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_interrupted_at_every_change_and_run_again(nodes: Nodes, from_: str, to: str, after: bool) -> None:
+    """Back and forth, dying at one operation later each time, until it gets through."""
+    home = nodes.files if from_ == "vaulted_file" else nodes.vault
+    home.configure()
+    for _lease in range(3):
+        issue(nodes.mount(from_), "my-role")
+    wanted = held(nodes.mount(from_))
+    for operation in range(1, 100):
+        left = [operation]
+        source, target = nodes.mount(from_), nodes.mount(to)
+        source.store, target.store = Dying(source.store, left, after), Dying(target.store, left, after)
+        try:
+            moved(source, target, to)
+        except Killed:
+            open_in = [store for store in (from_, to) if usable(nodes.mount(store))]
+            assert len(open_in) <= 1, "usable in both stores"
+            scans = [nodes.mount(store).store.scan("leases/") for store in (from_, to)]
+            assert {document.data["lease_id"] for scan in scans for document in scan} == set(wanted)
+            moved(nodes.mount(from_), nodes.mount(to), to)
+        assert held(nodes.mount(to)) == wanted and paths(nodes.mount(from_).store) == []
+        if left[0] > 0:
+            break
+        assert moved(nodes.mount(to), nodes.mount(from_), from_) == 3
+    else:
+        pytest.fail("it never got through")
+    assert operation > 10
+
+
+def usable(mount: Mount) -> bool:
+    try:
+        return bool(mount.definitions("config"))
+    except OpenAICredsError:
+        return False
+
+
+def test_refused_while_somebody_is_at_work(nodes: Nodes) -> None:
+    nodes.files.configure()
+    source, target = nodes.mount("vaulted_file"), nodes.mount("vault_kv")
+    lease = {"lease_id": "openai/creds/my-role/0000x", "expires_at": source.now() + 60, "project_id": "proj_lab"}
+    elsewhere = {**this_process(), "machine": "another"}
+    for owner, age, refused in ((elsewhere, 0, True), (elsewhere, 601, False), (None, 0, False)):
+        intent = {"kind": "issue", "lease": lease, "owner": owner, "created_at": source.now() - age}
+        source.store.write(Write("intents/x", intent))
+        definitions = source.store.read("definitions")
+        assert definitions
+        if refused:
+            with pytest.raises(OpenAICredsError, match="is in use by 1 other run"):
+                moved(source, target, "vault_kv")
+            assert usable(source) and paths(target.store) == []
+        else:
+            assert moved(source, target, "vault_kv", dry_run=True) == 1
+        source.store.delete("intents/x")
+
+
+def test_refused_where_there_is_another_mount_of_that_name(nodes: Nodes) -> None:
+    nodes.files.configure()
+    nodes.vault.configure()
+    source, target = nodes.mount("vaulted_file"), nodes.mount("vault_kv")
+    with pytest.raises(OpenAICredsError, match="has a state in the store vault_kv already"):
+        moved(source, target, "vault_kv")
+    assert usable(source) and usable(target)
+
+
+def test_an_issue_that_begins_before_the_move_fails_or_is_seen(nodes: Nodes, double: Double) -> None:
+    """Between what an issue reads and its intent, the mount moves away."""
+    nodes.files.configure()
+    slow = nodes.mount("vaulted_file")
+    write = slow.store.write
+
+    def overtaken(*writes: Write) -> None:
+        slow.store.write = write  # type: ignore[method-assign]
+        moved(nodes.mount("vaulted_file"), nodes.mount("vault_kv"), "vault_kv")
+        slow.store.write(*writes)
+
+    slow.store.write = overtaken  # type: ignore[method-assign]
+    with pytest.raises(OpenAICredsError, match="has been moved to the store vault_kv"):
+        issue(slow, "my-role")
+    assert double.state()["service_accounts"] == [] and paths(nodes.mount("vaulted_file").store) == []
+
+
+def test_by_playbook(nodes: Nodes) -> None:
+    nodes.files.configure()
+    lease = issue(nodes.mount("vaulted_file"), "my-role")
+    env = {
+        name: value for name, value in nodes.vault.env.items() if name.startswith(("VAULT_", "ANSIBLE_HASHI", "OPENAI"))
+    }
+    env |= {"OPENAI_CREDS_STORE": "vaulted_file", "OPENAI_CREDS_STORE_PATH": str(nodes.files.store_path)}
+    task = {"ephemeral.openai.openai_store_move": {"from": "vaulted_file", "to": "vault_kv"}, "register": "r"}
+    shown = {"ansible.builtin.debug": {"msg": "moved {{ r.moved }} {{ r.changed }}"}}
+    run = nodes.files.play([task, shown], "-vvvv", env=env)
+    assert run.rc == 0, run.out
+    assert "moved 1 True" in run.out and MARKER not in run.out and lease["api_key"] not in run.out
+    run = nodes.files.play([task, shown], env=env)
+    assert run.rc == 0 and "moved 0 False" in run.out, run.out
+    run = nodes.files.play([{"ephemeral.openai.openai_lease_info": {}}], env=env)
+    assert run.rc and "has been moved to the store vault_kv; use that one" in run.out
+    run = nodes.files.play(
+        [{"ephemeral.openai.openai_lease": {"lease_id": lease["lease_id"], "store": "vault_kv"}}], env=env
+    )
+    assert run.rc == 0, run.out
+    assert nodes.files.accounts() == set()

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What only the Vault KV store has: requests that get lost, servers that are not ready, engines that are not right."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import http.server
+import json
+import re
+import secrets
+import threading
+import time
+import typing as t
+from urllib.parse import urlsplit
+
+import hvac
+import pytest
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils import vault_http, vault_kv
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import Conflict, StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Summary, Write, bucket
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.vault_kv import VaultKVStore
+
+if t.TYPE_CHECKING:
+    from bao import Bao
+
+MADE_UP = "index of the test"
+#: What becomes of a request: a status instead of an answer, "drop" before or "lose" after it was made.
+Fault = int | str
+
+
+class Proxy:
+    """Stands between a store and its server. Requests that a pattern fits go wrong, as often as it says."""
+
+    def __init__(self, upstream: str) -> None:
+        self.faults: list[tuple[str, Fault, int]] = []
+        self.seen: list[tuple[str, dict[str, str]]] = []
+        self.answer_headers: dict[str, str] = {}
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one_request(self) -> None:
+                self.raw_requestline = self.rfile.readline(65537)
+                if not self.raw_requestline or not self.parse_request():
+                    self.close_connection = True
+                    return
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                proxy.seen.append((f"{self.command} {self.path}", dict(self.headers)))
+                fault = proxy.take(f"{self.command} {self.path}")
+                if fault == "drop":
+                    self.close_connection = True
+                    return
+                if isinstance(fault, int):
+                    content = b"<html>no</html>" if fault == 404 else b'{"errors":["this passes"]}'
+                    self.answer(fault, "text/html" if fault == 404 else "application/json", content)
+                    return
+                connection = http.client.HTTPConnection(upstream.removeprefix("http://"), timeout=30)
+                # What a test has made up, the server would not understand.
+                headers = {name: value for name, value in self.headers.items() if value != MADE_UP}
+                connection.request(self.command, self.path, body, headers)
+                response = connection.getresponse()
+                content = response.read()
+                if fault == "lose":
+                    self.close_connection = True
+                    return
+                self.answer(response.status, response.headers.get("Content-Type") or "", content)
+
+            def answer(self, status: int, kind: str, content: bytes) -> None:
+                self.send_response(status)
+                for name, value in {
+                    "Content-Type": kind,
+                    "Content-Length": str(len(content)),
+                    **proxy.answer_headers,
+                }.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_args: t.Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def take(self, request: str) -> Fault | None:
+        for number, (pattern, fault, times) in enumerate(self.faults):
+            if times and re.search(pattern, request):
+                self.faults[number] = (pattern, fault, times - 1)
+                return fault
+        return None
+
+
+@pytest.fixture
+def proxy(bao: Bao) -> t.Iterator[Proxy]:
+    proxy = Proxy(bao.address)
+    yield proxy
+    proxy.server.shutdown()
+    proxy.server.server_close()
+
+
+Opened = t.Callable[..., VaultKVStore]
+
+
+@pytest.fixture
+def opened(bao: Bao, proxy: Proxy) -> Opened:
+    """Open a store of this test through the proxy, anew each time."""
+    kv_path = f"openai_creds/{secrets.token_hex(8)}"
+
+    def open_store(token: str | None = None, engine: str = "secret", lines: list[str] | None = None) -> VaultKVStore:
+        def connect(adapter: type) -> hvac.Client:
+            return hvac.Client(url=proxy.url, token=token or bao.policy_token(kv_path, engine), adapter=adapter)
+
+        log = [] if lines is None else lines
+        return VaultKVStore(connect, engine_mount_point=engine, kv_path=kv_path, mount="mount", log=log.append)
+
+    return open_store
+
+
+def refused(function: t.Callable[..., t.Any], *args: t.Any) -> str:
+    with pytest.raises(StoreError) as error:
+        function(*args)
+    text = str(error.value)
+    assert "\n" not in text and "Traceback" not in text
+    return text
+
+
+def names(bao: Bao, store: VaultKVStore, prefix: str) -> list[str]:
+    """Return all names that the server holds below a prefix."""
+    found = []
+    try:
+        keys = bao.client().secrets.kv.v2.list_secrets(f"{store._base}/{prefix}", mount_point="secret")["data"]["keys"]
+    except hvac.exceptions.InvalidPath:
+        return []
+    for key in keys:
+        found += names(bao, store, f"{prefix}{key}") if key.endswith("/") else [f"{prefix}{key}"]
+    return sorted(found)
+
+
+@pytest.mark.parametrize("fault", ["drop", "lose", 429, 412, 500, 502, 503])
+@pytest.mark.parametrize("times", [1, 3])
+def test_what_passes_is_ridden_out(opened: Opened, proxy: Proxy, fault: Fault, times: int) -> None:
+    """Also a write that was made although its answer got lost: it is made once and reported once."""
+    store = opened()
+    assert store.read("a/x") is None
+    for number, act in enumerate(
+        (
+            lambda: store.write(Write("a/x", {"n": 1})),
+            lambda: store.write(Write("a/x", {"n": 2}, 1)),
+            lambda: store.read("a/x"),
+            lambda: list(store.scan("a/")),
+            lambda: store.delete("a/x"),
+        )
+    ):
+        proxy.faults = [(".", fault, times)]
+        act()
+        assert proxy.faults[0][2] == 0
+        document = opened().read("a/x")
+        assert (document.version if document else None) == (1, 2, 2, 2, None)[number]
+
+
+def test_a_write_that_somebody_else_was_faster_with_is_a_conflict_also_when_its_answer_got_lost(
+    opened: Opened, proxy: Proxy
+) -> None:
+    store, other = opened(), opened()
+    other.write(Write("a/x", {"n": 1}))
+    proxy.faults = [("POST|PUT", "lose", 1)]
+    with pytest.raises(Conflict):
+        store.write(Write("a/x", {"n": 1}))
+    assert other.read("a/x").version == 1  # type: ignore[union-attr]
+
+
+def test_what_does_not_pass_is_told_after_a_while(
+    opened: Opened, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vault_http, "RETRY_SECONDS", 0.3)
+    store = opened()
+    store.read("a/x")
+    proxy.faults = [(".", 503, 10**6)]
+    assert "cannot answer now: this passes" in refused(store.read, "a/x")
+    proxy.faults = [(".", 429, 10**6)]
+    assert "refuses so many requests (429)" in refused(store.read, "a/x")
+    proxy.faults = [(".", "drop", 10**6)]
+    assert "cannot be reached" in refused(store.write, Write("a/x", {}))
+
+
+def test_a_404_of_something_else_is_not_taken_for_an_absence(opened: Opened, proxy: Proxy) -> None:
+    store = opened()
+    store.write(Write("a/x", {"n": 1}))
+    for act in (lambda: store.read("a/x"), lambda: list(store.scan("a/")), lambda: store.summary("a/")):
+        proxy.faults = [(".", 404, 1)]
+        assert "is not Vault or OpenBao" in refused(act)
+
+
+def test_each_request_is_a_line_without_a_secret(opened: Opened, bao: Bao) -> None:
+    token, lines = bao.policy_token(), list[str]()
+    store = opened(bao.root_token, lines=lines)
+    store.write(Write("a/x", {"api_key": "sk-secret"}))
+    store.read("a/x")
+    assert all(re.fullmatch(r"Vault: [A-Z]+ /v1/\S+ \d+ request [0-9a-f-]+ \d+ ms attempt 1", line) for line in lines)
+    assert len(lines) == 4
+    assert not [line for line in lines if bao.root_token in line or token in line or "sk-secret" in line]
+
+
+def test_all_is_asked_of_the_active_node(opened: Opened, proxy: Proxy) -> None:
+    """By an index that no standby will ever have; unless the server does not understand it."""
+    store = opened()
+    store.read("a/x")
+    index = json.loads(base64.b64decode(proxy.seen[-1][1]["X-Vault-Index"]))
+    assert int(index["value"]) == 2**63 - 1
+    assert proxy.seen[-1][1]["X-Vault-Inconsistent"] == "forward-active-node"
+    store._client[1].adapter.index = "no index"  # type: ignore[index, attr-defined]
+    store.write(Write("a/x", {}))
+    assert "X-Vault-Index" not in proxy.seen[-1][1]
+    assert store.read("a/x")
+
+
+def test_reads_are_no_older_than_the_last_write(opened: Opened, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other server that says how far a write goes is asked for no less."""
+    monkeypatch.setattr(VaultKVStore, "_ask_the_active_node", lambda *_args: None)
+    store = opened()
+    proxy.answer_headers = {"X-Vault-Index": MADE_UP}
+    store.write(Write("a/x", {}))
+    proxy.answer_headers = {}
+    proxy.seen.clear()
+    store.read("a/x")
+    other = threading.Thread(target=store.read, args=("a/x",))
+    other.start()
+    other.join()
+    for _request, headers in proxy.seen:
+        assert headers["X-Vault-Index"] == MADE_UP and headers["X-Vault-Inconsistent"] == "forward-active-node"
+    assert len(proxy.seen) == 2
+
+
+def test_the_wrong_engine_is_refused_before_anything_is_written(opened: Opened, bao: Bao) -> None:
+    client = bao.client()
+    name = f"old{secrets.token_hex(4)}"
+    client.sys.enable_secrets_engine("kv", path=name, options={"version": "1"})
+    try:
+        store = opened(engine=name)
+        assert f"the KV engine at '{name}' has version 1" in refused(store.write, Write("a/x", {}))
+        with pytest.raises(hvac.exceptions.InvalidPath):
+            client.secrets.kv.v1.list_secrets("", mount_point=name)
+    finally:
+        client.sys.disable_secrets_engine(name)
+    assert f"there is no secrets engine at '{name}'" in refused(opened(engine=name).read, "a/x")
+    assert "is cubbyhole, not kv" in refused(opened(bao.root_token, engine="cubbyhole").read, "a/x")
+
+
+def test_a_token_without_the_policy_is_told_so(opened: Opened, bao: Bao) -> None:
+    client = bao.client()
+    none = client.auth.token.create(policies=["default"], ttl="5m")["auth"]["client_token"]
+    assert "no secrets engine at 'secret', or the token's policy gives no access" in refused(opened(none).read, "a/x")
+    store = opened()
+    base = store._base
+    for capability, path, act in (
+        ("write", f"secret/data/{base}/*", lambda store: store.write(Write("a/y", {}))),
+        ("read", f"secret/data/{base}/*", lambda store: store.read("a/x")),
+        ("list", f"secret/metadata/{base}/*", lambda store: list(store.scan("a/"))),
+        ("delete", f"secret/metadata/{base}/*", lambda store: store.delete("a/x")),
+    ):
+        kept = {"data": ["create", "read", "update"], "metadata": ["list", "delete"]}
+        if capability == "write":
+            kept["data"] = ["read"]
+        elif capability == "read":
+            kept["data"] = ["create", "update"]
+        else:
+            kept["metadata"].remove(capability)
+        policy = f"without-{secrets.token_hex(4)}"
+        rules = "".join(
+            f'path "secret/{kind}/{base}/*" {{ capabilities = {json.dumps(capabilities)} }}\n'
+            for kind, capabilities in kept.items()
+        )
+        client.sys.create_or_update_policy(policy, rules)
+        token = client.auth.token.create(policies=[policy], ttl="5m", no_default_policy=True)["auth"]["client_token"]
+        text = refused(act, opened(token))
+        assert f"does not let this token {capability} {path.split('/')[0]}/" in text, text
+    ended = client.auth.token.create(policies=["root"], ttl="1s")["auth"]["client_token"]
+    client.revoke_token(ended)
+    assert "or it has ended" in refused(opened(ended).read, "a/x")
+
+
+def test_what_somebody_has_deleted_by_hand_is_not_taken_for_an_absence(opened: Opened, bao: Bao) -> None:
+    store = opened()
+    store.write(Write("a/x", {}))
+    bao.client().secrets.kv.v2.delete_latest_version_of_secret(f"{store._base}/a/x", mount_point="secret")
+    assert "by hand" in refused(store.read, "a/x")
+
+
+def test_what_is_not_ours_is_not_taken_for_ours(opened: Opened, bao: Bao) -> None:
+    store = opened()
+    bao.client().secrets.kv.v2.create_or_update_secret(f"{store._base}/a/x", {"hello": "world"}, mount_point="secret")
+    assert "does not hold a document of this store" in refused(store.read, "a/x")
+
+
+def test_nothing_of_a_deleted_document_is_left(opened: Opened, bao: Bao) -> None:
+    """No version, no metadata, and none of the names that told when it was due."""
+    store, now = opened(), int(time.time())
+    folder = f"leases/{bucket(now)}"
+    path = f"{folder}/{store.new_key(folder, now)}"
+    store.write(Write(path, {"n": 1}, 0, now))
+    assert names(bao, store, "") == [path]
+    for version, due in enumerate((now + 5000, now - 5000, now + 9000, now, now + 1), 1):
+        store.write(Write(path, {"n": version}, version, due))
+        assert len(names(bao, store, "")) == (1 if due == now else 2)
+        assert store.summary("leases/") == Summary(1, due)
+        for late in (due, due + 10**6):
+            assert [one.data["n"] for one in opened().scan("leases/", late)] == [version]
+        assert list(opened().scan("leases/", due - 1)) == []
+    opened().delete(path)
+    assert names(bao, store, "") == []
+
+
+def test_a_crash_between_a_document_and_its_time_is_never_too_late(opened: Opened, bao: Bao) -> None:
+    """After any number of requests of a write, the document is found by whoever looks for what is due."""
+    now = int(time.time())
+    for due in (now + 4000, now - 4000, now + 100, now - 100):
+        for allowed in range(4):
+            store = opened()
+            folder = f"leases/{bucket(now)}"
+            path = f"{folder}/{store.new_key(folder, now)}"
+            store.write(Write(path, {}, 0, now))
+            requests = []
+
+            def dies(*_args: t.Any, requests: list[int] = requests, allowed: int = allowed, **_kwargs: t.Any) -> None:
+                requests.append(1)
+                if len(requests) > allowed:
+                    raise KeyboardInterrupt
+
+            request = store._request
+
+            def dying(what: str, *args: t.Any, dies: t.Any = dies, request: t.Any = request) -> t.Any:
+                dies()
+                return request(what, *args)
+
+            store._request = dying  # type: ignore[method-assign]
+            try:
+                store.write(Write(path, {}, 1, due))
+            except KeyboardInterrupt:
+                pass
+            fresh = opened()
+            document = fresh.read(path)
+            assert document
+            truth = due if document.version == 2 else now
+            assert path in [one.path for one in fresh.scan("leases/", truth)], (due - now, allowed)
+            fresh.delete(path)
+            # What may be left is a name without a document; it does not count, and goes when its time has come.
+            assert fresh.summary("leases/").count == 0
+            assert list(fresh.scan("leases/", now + 10**5)) == []
+            assert names(bao, store, "leases/") == []
+
+
+def test_long_lists_are_read_page_by_page(opened: Opened, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vault_kv, "_PAGE", 3)
+    store = opened()
+    for count in range(8):
+        assert {document.path for document in store.scan("a/")} == {f"a/k{number}" for number in range(count)}
+        store.write(Write(f"a/k{count}", {}))
+    lists = [request for request, _headers in proxy.seen if request.startswith("LIST")]
+    assert any("after=" in urlsplit(request.split()[1]).query for request in lists)
