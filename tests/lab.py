@@ -8,6 +8,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 import typing as t
 from pathlib import Path
 
@@ -189,6 +190,20 @@ class Lab:
     def accounts(self) -> set[str]:
         """Return the names of the service accounts that exist at OpenAI."""
         return {account["name"] for account in self.double.state()["service_accounts"]}
+
+    def admin_keys(self) -> set[str]:
+        """Return the ids of the admin keys that exist at OpenAI."""
+        return {key["id"] for key in self.double.state()["admin_keys"]}
+
+    def admin_key_works(self) -> bool:
+        """Say whether the double accepts the admin key that is stored, under the id that is stored."""
+        config, state = self.mount().definitions("config"), self.double.state()
+        now = time.time() + state["clock_offset"]
+        for key in state["admin_keys"]:
+            if key["value"] == config["admin_api_key"]:
+                assert config["admin_api_key_id"] in (None, key["id"]), "the id is another key's"
+                return not key["expires_at"] or now < key["expires_at"]
+        return False
 
     def leases(self) -> dict[str, str]:
         """Return what the store holds: account name to status."""

@@ -12,6 +12,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cl
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.schedule import expiry_warning
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
 
 
@@ -30,10 +31,13 @@ class ActionModule(OpenAIAction):
             grace=parse_duration(args["grace"], "grace", least=0),
             dry_run=self.check_mode,
         )
-        result["changed"] = bool(result["revoked"] or result["recovered"])
+        result["changed"] = any(result[name] for name in ("revoked", "recovered", "rotated", "admin_api_keys"))
+        if warning := expiry_warning(mount.definitions("config"), mount.now()):
+            result["warnings"] = [warning]
         # Ansible keeps the name failed for its own boolean.
         failures = result["failures"] = result.pop("failed")
         if failures:
-            msg = f"{len(failures)} lease(s) would not go; the first, {failures[0]['lease_id']}: {failures[0]['error']}"
+            first = failures[0]["lease_id"] or f"admin key {failures[0]['admin_api_key_id'] or 'of a rotation'}"
+            msg = f"{len(failures)} lease(s) or admin key(s) would not go; the first, {first}: {failures[0]['error']}"
             result.update(failed=True, msg=msg)
         return result

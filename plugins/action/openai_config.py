@@ -27,9 +27,13 @@ class ActionModule(OpenAIAction):
                 admin_api_key_id=args["admin_api_key_id"],
                 organization_id=args["organization_id"] or os.environ.get("OPENAI_ORG_ID") or None,
                 api_endpoint=args["api_endpoint"] or os.environ.get("OPENAI_BASE_URL") or None,
+                rotation_period=args["rotation_period"],
+                rotation_schedule=args["rotation_schedule"],
+                rotation_window=args["rotation_window"],
+                disable_automated_rotation=args["disable_automated_rotation"],
                 replace_key=args["update_admin_key"] == "always",
                 validate=args["validate"],
                 force=args["force"],
                 dry_run=self.check_mode,
             )
-        return {**self.outcome(outcome), "config": public_config(outcome.after)}
+        return {**self.outcome(outcome), "config": public_config(mount, outcome.after)}

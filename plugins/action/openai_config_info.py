@@ -9,6 +9,7 @@ from ansible_collections.ephemeral.openai.plugins.modules.openai_config_info imp
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.config import public_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.schedule import expiry_warning
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
 
 
@@ -16,4 +17,6 @@ class ActionModule(OpenAIAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, mount: Mount, args: Data) -> Data:
-        return {"config": public_config(mount.definitions("config"))}
+        config = mount.definitions("config")
+        warning = expiry_warning(config, mount.now())
+        return {"config": public_config(mount, config), **({"warnings": [warning]} if warning else {})}

@@ -17,6 +17,8 @@ short_description: End what is due and finish what was interrupted
 description:
   - Revokes every lease that is past its end, tries again what would not go before, and finishes or takes back the work of
     runs that were killed. Safe to run at any time, as often as wanted, and on several controllers at once.
+  - Also finishes an interrupted rotation of the admin key, and deletes admin keys whose overlap is over, or which such a
+    rotation has made and nobody can use.
   - Fails after it has done all it can, if something would not go.
 options:
   orphans:
@@ -76,6 +78,15 @@ recovered:
   returned: always
   type: list
   elements: str
+rotated:
+  description: Whether an interrupted rotation was finished, so that the mount has another admin key.
+  returned: always
+  type: bool
+admin_api_keys:
+  description: Ids of the admin keys that were deleted, because a rotation had replaced them or nobody can use them.
+  returned: always
+  type: list
+  elements: str
 orphans:
   description: Service accounts that interrupted runs had made, whether or not they were deleted.
   returned: always
@@ -86,7 +97,9 @@ orphans:
       id: svc_acct_123
       project_id: proj_abc123
 failures:
-  description: What would not go, and why. The name C(failed) is Ansible's own, for whether the task failed.
+  description:
+    - What would not go, and why. The name C(failed) is Ansible's own, for whether the task failed.
+    - For an admin key, C(lease_id) is null and C(admin_api_key_id) is its id.
   returned: always
   type: list
   elements: dict

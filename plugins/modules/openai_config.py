@@ -37,10 +37,32 @@ options:
         a new mount gets V(https://api.openai.com/v1).
       - Must be C(https), but on the loopback interface.
     type: str
+  rotation_period:
+    description:
+      - Rotate the admin key when it is this old, as in V(30d). It takes the place of a O(rotation_schedule); V(0) takes it away.
+      - M(ephemeral.openai.openai_admin_key) or the playbook C(ephemeral.openai.rotate) on a timer does it.
+    type: str
+  rotation_schedule:
+    description:
+      - Rotate the admin key at the times of this cron expression, in UTC, as in V(0 3 * * 0). It takes the place of a
+        O(rotation_period); an empty text takes it away.
+      - Needs the Python package cronsim.
+    type: str
+  rotation_window:
+    description:
+      - For how long after a time of O(rotation_schedule) the rotation may still begin. If it is missed, it waits for the
+        next time. Unlimited by default; V(0) makes it so again.
+    type: str
+  disable_automated_rotation:
+    description:
+      - Do not rotate by period or schedule, whatever they say. M(ephemeral.openai.openai_admin_key) with
+        C(rotate=always) still does. If omitted, what is stored stays; a new mount gets V(false).
+    type: bool
   update_admin_key:
     description:
       - V(on_create) stores O(admin_api_key) only for a new mount.
-      - V(always) also replaces a stored key by it.
+      - V(always) also replaces a stored key by it. If a rotation made the stored key, it is deleted at OpenAI by the next
+        cleanup or rotation; a key that a rotation has replaced is not taken back.
     type: str
     choices: [on_create, always]
     default: on_create
@@ -50,9 +72,9 @@ options:
     default: true
   force:
     description:
-      - With O(state=absent), forget the key even while the mount has leases, unfinished ones included. They then end only
-        natively.
-      - Also lets a mount that has leases change O(api_endpoint) or O(organization_id). Its leases then count as ended.
+      - With O(state=absent), forget the key even while the mount has leases, unfinished ones included, or admin keys of a
+        rotation to end. Leases then end only natively, and admin keys not at all.
+      - Also lets such a mount change O(api_endpoint) or O(organization_id). Its leases then count as ended.
     type: bool
     default: false
   state:
@@ -67,6 +89,7 @@ extends_documentation_fragment:
   - ephemeral.openai.attributes.diff
 seealso:
   - module: ephemeral.openai.openai_config_info
+  - module: ephemeral.openai.openai_admin_key
 """
 
 EXAMPLES = r"""
@@ -74,6 +97,13 @@ EXAMPLES = r"""
   ephemeral.openai.openai_config:
     admin_api_key: "{{ vault_openai_admin_key }}"
     organization_id: org-123456
+
+- name: Have its admin key rotated in the night to Sunday, or not at all that week
+  ephemeral.openai.openai_config:
+    admin_api_key: "{{ vault_openai_admin_key }}"
+    organization_id: org-123456
+    rotation_schedule: 0 3 * * 0
+    rotation_window: 4h
 
 - name: A second organization, side by side
   ephemeral.openai.openai_config:
@@ -92,8 +122,47 @@ config:
   description: The config, without the key; null when it is absent.
   returned: success
   type: dict
-  sample:
-    api_endpoint: https://api.openai.com/v1
-    organization_id: org-123456
-    admin_api_key_id: key_abc
+  contains:
+    api_endpoint:
+      description: Where OpenAI's API is.
+      type: str
+    organization_id:
+      description: Id of the organization; null if none was given.
+      type: str
+    admin_api_key_id:
+      description: Id of the admin key; null if it is not known.
+      type: str
+    admin_api_key_expires_at:
+      description: When OpenAI itself ends the admin key; null if it does not, or if that is not known.
+      type: str
+    rotation_period:
+      description: How old the admin key is to become, in seconds; null if there is no period.
+      type: int
+    rotation_schedule:
+      description: When the admin key is to be rotated, as a cron expression in UTC; null if there is no schedule.
+      type: str
+    rotation_window:
+      description: How long after a scheduled time it may still be, in seconds; null if it is unlimited.
+      type: int
+    disable_automated_rotation:
+      description: Whether period and schedule are of no effect.
+      type: bool
+    last_rotated:
+      description: When the admin key was last rotated; null if never.
+      type: str
+    next_rotation:
+      description: When it is to be rotated next, in the past if that is overdue; null if it is not to be.
+      type: str
+    previous_admin_api_key_id:
+      description: Id of the key before, while it has not ended; else null.
+      type: str
+    previous_admin_api_keys:
+      description: All admin keys that rotations have yet to end. With C(attempts), OpenAI has refused that so many times.
+      type: list
+      elements: dict
+      sample:
+        - admin_api_key_id: key_abc
+          ends_at: "2026-03-01T04:00:00Z"
+          attempts: 0
+          error: null
 """

@@ -15,7 +15,7 @@ author:
 version_added: 0.1.0
 short_description: Show a mount's config
 description:
-  - Returns how a mount is configured, without its admin key.
+  - Returns how a mount is configured, without its admin key, and how the rotation of this key stands.
 options: {}
 extends_documentation_fragment:
   - ephemeral.openai.store
@@ -34,6 +34,10 @@ EXAMPLES = r"""
 - name: Say which organization it is
   ansible.builtin.debug:
     var: mount.config.organization_id
+
+- name: Say when its admin key is rotated next
+  ansible.builtin.debug:
+    var: mount.config.next_rotation
 """
 
 RETURN = r"""
@@ -41,8 +45,47 @@ config:
   description: The config, without the key; null if the mount has none.
   returned: success
   type: dict
-  sample:
-    api_endpoint: https://api.openai.com/v1
-    organization_id: org-123456
-    admin_api_key_id: key_abc
+  contains:
+    api_endpoint:
+      description: Where OpenAI's API is.
+      type: str
+    organization_id:
+      description: Id of the organization; null if none was given.
+      type: str
+    admin_api_key_id:
+      description: Id of the admin key; null if it is not known.
+      type: str
+    admin_api_key_expires_at:
+      description: When OpenAI itself ends the admin key; null if it does not, or if that is not known.
+      type: str
+    rotation_period:
+      description: How old the admin key is to become, in seconds; null if there is no period.
+      type: int
+    rotation_schedule:
+      description: When the admin key is to be rotated, as a cron expression in UTC; null if there is no schedule.
+      type: str
+    rotation_window:
+      description: How long after a scheduled time it may still be, in seconds; null if it is unlimited.
+      type: int
+    disable_automated_rotation:
+      description: Whether period and schedule are of no effect.
+      type: bool
+    last_rotated:
+      description: When the admin key was last rotated; null if never.
+      type: str
+    next_rotation:
+      description: When it is to be rotated next, in the past if that is overdue; null if it is not to be.
+      type: str
+    previous_admin_api_key_id:
+      description: Id of the key before, while it has not ended; else null.
+      type: str
+    previous_admin_api_keys:
+      description: All admin keys that rotations have yet to end. With C(attempts), OpenAI has refused that so many times.
+      type: list
+      elements: dict
+      sample:
+        - admin_api_key_id: key_abc
+          ends_at: "2026-03-01T04:00:00Z"
+          attempts: 0
+          error: null
 """

@@ -12,7 +12,8 @@ from .durations import rfc3339
 from .errors import Conflict, OpenAICredsError
 from .leases import INTENTS, LEASES, Ended, Record, is_at_work, read_lease, revoke, settle, take_over
 from .mount import Mount
-from .process import is_running
+from .process import is_abandoned, is_running
+from .rotation import recover
 from .store import Data, Document
 
 if t.TYPE_CHECKING:
@@ -38,6 +39,7 @@ def cleanup(
     """
     result: Data = {name: [] for name in ("revoked", "checked_in", "recovered", "orphans", "failed")}
     mount.check_is_here()
+    _recover_rotation(mount, grace, dry_run, result)
     spent, interrupted, revocations, waiting = _sort_intents(mount, grace)
     if not dry_run:
         mount.store.delete(*spent)
@@ -70,6 +72,17 @@ def cleanup(
     return result
 
 
+def _recover_rotation(mount: Mount, grace: int, dry_run: bool, result: Data) -> None:
+    """Finish what rotations of the admin key have left, first of all: the rest is done with the key that comes of it."""
+    report = recover(mount, grace, dry_run=dry_run)
+    result["rotated"], result["admin_api_keys"] = report.rotated, report.ended
+    result["failed"] += [
+        {"lease_id": None, "admin_api_key_id": key_id, "error": error} for key_id, error in report.failed.items()
+    ]
+    if report.unfinished:
+        result["failed"].append({"lease_id": None, "admin_api_key_id": None, "error": report.unfinished})
+
+
 def _sort_intents(mount: Mount, grace: int) -> tuple[list[str], list[Document], list[Document], list[Document]]:
     """Return the claims that nobody needs, issues interrupted and watches, revocations to try now, and others."""
     now = mount.now()
@@ -80,25 +93,24 @@ def _sort_intents(mount: Mount, grace: int) -> tuple[list[str], list[Document], 
     for intent in mount.store.scan(INTENTS):
         data = intent.data
         if data["kind"] == "revoke":
-            due = data["retry_at"] <= now if data["attempts"] else is_abandoned(intent, now, grace)
+            due = data["retry_at"] <= now if data["attempts"] else is_left(intent, now, grace)
             (revocations if due else waiting).append(intent)
         elif data["kind"] == "watch":
             interrupted.append(intent)
         elif "run" in data and goes_on(data, now):
             # A run's claims are its own while it goes on, but for work that one of its processes has left.
-            if data["kind"] == "issue" and is_abandoned(intent, now, grace) and not _is_issued(mount, intent):
+            if data["kind"] == "issue" and is_left(intent, now, grace) and not _is_issued(mount, intent):
                 interrupted.append(intent)
         elif data["kind"] == "spent":
             spent.append(intent.path)
-        elif is_abandoned(intent, now, grace):
+        elif is_left(intent, now, grace):
             interrupted.append(intent)
     return spent, interrupted, revocations, waiting
 
 
-def is_abandoned(intent: Document, now: int, grace: int) -> bool:
+def is_left(intent: Document, now: int, grace: int) -> bool:
     """Say whether nobody is at an intent any more."""
-    at_work = is_at_work(intent)
-    return now >= intent.data["created_at"] + grace if at_work is None else not at_work
+    return is_abandoned(is_at_work(intent), intent.data["created_at"], now, grace)
 
 
 def goes_on(data: Data, now: int) -> bool:

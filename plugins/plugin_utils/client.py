@@ -51,6 +51,9 @@ _LONGEST_BACKOFF_SECONDS = 8.0
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
 _LARGEST_ANSWER = 8 * 2**20
 _PAGE = 100
+#: A redacted value that shows less of a key's end says nothing.
+_TELLING = 3
+_ADMIN_KEYS = "/organization/admin_api_keys"
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})"
 # No user, query or fragment; nothing that two programs could read differently.
 _ENDPOINT = re.compile(
@@ -89,6 +92,13 @@ class AdminKey:
     name: str | None
     redacted_value: str
 
+    def fits(self, value: str) -> bool | None:
+        """Say whether this may be the key with this value; None if the redacted value shows too little to tell."""
+        shown = re.split(r"\*+|\.{3,}|…", self.redacted_value)
+        if len(shown) < 2 or len(shown[-1]) < _TELLING:
+            return None
+        return value.startswith(shown[0]) and value.endswith(shown[-1])
+
 
 def check_endpoint(url: t.Any, option: str) -> str:
     """Return the URL if a secret may be sent there (https, or http to this very machine), else raise."""
@@ -98,6 +108,13 @@ def check_endpoint(url: t.Any, option: str) -> str:
     if match["scheme"] == "http" and not _is_loopback(match["host"].strip("[]")):
         raise OpenAICredsError(f"{option}: {quoted(url)} would send the admin key unencrypted; use https://")
     return str(url).rstrip("/")
+
+
+def check_key(key: str, option: str) -> str:
+    """Return the admin key if it can be one, else raise."""
+    if not re.fullmatch(r"[\x21-\x7e]{8,1024}", key):
+        raise OpenAICredsError(f"{option}: this is not a key; it has spaces, control or non-ASCII characters in it")
+    return str(key)
 
 
 def _is_loopback(host: str) -> bool:
@@ -110,7 +127,9 @@ def _is_loopback(host: str) -> bool:
 class OpenAI:
     """One organization of OpenAI, seen with its admin key.
 
-    log gets one line per attempt, never with a secret. The object may be used by several threads at once.
+    log gets one line per attempt, never with a secret. current_key is asked when OpenAI refuses the key: if the admin
+    key has been rotated meanwhile, the call is made again with the one that it returns. The object may be used by
+    several threads at once.
     """
 
     def __init__(
@@ -120,6 +139,7 @@ class OpenAI:
         organization_id: str | None,
         *,
         log: t.Callable[[str], None],
+        current_key: t.Callable[[], str | None] = lambda: None,
         sleep: t.Callable[[float], None] = time.sleep,
     ) -> None:
         if not HAS_HTTPX:
@@ -130,12 +150,11 @@ class OpenAI:
             raise OpenAICredsError("SSL_CERT_FILE, SSL_CERT_DIR: the certificates that they name cannot be read")
         self._endpoint = check_endpoint(endpoint, "api_endpoint")
         self._key = admin_api_key
+        self._current_key = current_key
         self._log = log
         self._sleep = sleep
         self._projects_seen: set[str] = set()
-        headers = {"Authorization": f"Bearer {admin_api_key}"}
-        if organization_id:
-            headers["OpenAI-Organization"] = organization_id
+        headers = {"OpenAI-Organization": organization_id} if organization_id else {}
         local = self._endpoint.startswith("http:")
         # Plain http stays on this machine, so a proxy from the environment does not apply to it.
         try:
@@ -204,9 +223,31 @@ class OpenAI:
     def list_admin_keys(self) -> list[AdminKey]:
         """Return all admin keys of the organization."""
         return self._list(
-            "/organization/admin_api_keys",
+            _ADMIN_KEYS,
             lambda row: AdminKey(_field(row, "id", str), row.get("name"), _field(row, "redacted_value", str)),
         )
+
+    def create_admin_key(self, name: str, expires_in: int | None) -> NewKey:
+        """Create an admin key and return it. expires_in is in seconds."""
+        body: Answer = {"name": name}
+        if expires_in is not None:
+            body["expires_in_seconds"] = expires_in
+        answer = self._call("POST", _ADMIN_KEYS, body=body, create=True)
+        try:
+            return NewKey(_field(answer, "id", str), _field(answer, "value", str), _optional_time(answer, "expires_at"))
+        except _Malformed as error:
+            raise ApiError(f"OpenAI's answer cannot be understood: {error}", may_have_happened=True) from None
+
+    def delete_admin_key(self, key_id: str) -> None:
+        """Delete an admin key. One that is not there is deleted."""
+        path = f"{_ADMIN_KEYS}/{quote(key_id, safe='')}"
+        try:
+            if self._call("DELETE", path).get("deleted") is not True:
+                raise ApiError(f"OpenAI's answer to DELETE {path} does not say that the key was deleted")
+        except ApiError as error:
+            # Perhaps it was not the key that was not found, but, say, the path by a gateway.
+            if error.status != 404 or any(key.id == key_id for key in self.list_admin_keys()):
+                raise
 
     def _is_gone(self, project_id: str) -> bool:
         """Say whether it was an account that OpenAI did not find, and not, say, a gateway that did not find the path."""
@@ -269,8 +310,12 @@ class OpenAI:
     ) -> Answer:
         """Call OpenAI and return its answer, after retries where repeating is safe; raises ApiError."""
         for attempt in range(1, _ATTEMPTS + 1):
+            key = self._key
             try:
-                return self._attempt(method, path, body, query, create, attempt)
+                return self._attempt(method, path, body, query, create, attempt, key)
+            except ApiError as error:
+                if error.status != 401 or attempt == _ATTEMPTS or not self._is_superseded(key):
+                    raise
             except _Retry as retry:
                 wait = min(_LONGEST_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
                 if retry.after is not None:
@@ -280,16 +325,32 @@ class OpenAI:
                 self._sleep(wait)
         raise AssertionError("unreachable")
 
+    def _is_superseded(self, key: str) -> bool:
+        """Say whether there is another key than this one, which OpenAI has refused, and go over to it."""
+        current = self._current_key()
+        if current is None or current == key:
+            return False
+        self._key = current
+        return True
+
     def _attempt(
-        self, method: str, path: str, body: Answer | None, query: dict[str, str] | None, create: bool, attempt: int
+        self,
+        method: str,
+        path: str,
+        body: Answer | None,
+        query: dict[str, str] | None,
+        create: bool,
+        attempt: int,
+        key: str,
     ) -> Answer:
         """Call once. Raises ApiError where it is final, _Retry where repeating is safe."""
         where = f"{method} {path}"
         started = time.monotonic()
         seen, request_id = "no answer", None
         try:
-            with self._http.stream(method, self._endpoint + path, json=body, params=query) as response:
-                seen, request_id = str(response.status_code), self._request_id(response)
+            headers = {"Authorization": f"Bearer {key}"}
+            with self._http.stream(method, self._endpoint + path, json=body, params=query, headers=headers) as response:
+                seen, request_id = str(response.status_code), _request_id(response, key)
                 content = _read(response)
         except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
             seen = type(error).__name__
@@ -309,10 +370,10 @@ class OpenAI:
         finally:
             milliseconds = (time.monotonic() - started) * 1000
             self._log(f"OpenAI {where} {seen} {request_id or '-'} {milliseconds:.0f} ms attempt {attempt}")
-        return self._judge(where, response, content, create, request_id)
+        return self._judge(where, response, content, create, request_id, key)
 
     def _judge(
-        self, where: str, response: httpx.Response, content: bytes, create: bool, request_id: str | None
+        self, where: str, response: httpx.Response, content: bytes, create: bool, request_id: str | None, key: str
     ) -> Answer:
         status = response.status_code
         try:
@@ -329,39 +390,13 @@ class OpenAI:
                 may_have_happened=True,
             )
             raise failure if create else _Retry(failure)
-        failure = self._refusal(where, status, answer, request_id)
+        failure = _refusal(where, status, answer, request_id, key)
         if status == 429:
             raise _Retry(failure, _retry_after(response.headers.get("retry-after")))
         if status >= 500 or status == 408:
             failure.may_have_happened = True
             raise failure if create else _Retry(failure, _retry_after(response.headers.get("retry-after")))
         raise failure
-
-    def _refusal(self, where: str, status: int, answer: t.Any, request_id: str | None) -> ApiError:
-        detail = answer.get("error") if isinstance(answer, dict) else None
-        detail = detail if isinstance(detail, dict) else {}
-        message, error_type, code = (
-            self._redact(value) if isinstance(value := detail.get(name), str) else None
-            for name in ("message", "type", "code")
-        )
-        text = f"OpenAI answered {status} to {where}: {message or 'no reason given'}"
-        extra = ", ".join(filter(None, (code, f"request {request_id}" if request_id else None)))
-        return ApiError(
-            text + (f" ({extra})" if extra else ""),
-            status=status,
-            error_type=error_type,
-            code=code,
-            request_id=request_id,
-        )
-
-    def _request_id(self, response: httpx.Response) -> str | None:
-        """Return what OpenAI's support asks for, as one harmless word."""
-        return re.sub(r"[^A-Za-z0-9_.*-]", "", self._redact(response.headers.get("x-request-id", "")))[:80] or None
-
-    def _redact(self, text: str) -> str:
-        """Return somebody else's text on one line and without keys, whoever put them there."""
-        text = _SECRET.sub("sk-***", text.replace(self._key, "***"))
-        return " ".join(text.split())[:500].rstrip(".")
 
 
 class _Retry(Exception):
@@ -375,6 +410,35 @@ class _Retry(Exception):
 
 class _Malformed(Exception):
     """An answer of another shape than described."""
+
+
+def _refusal(where: str, status: int, answer: t.Any, request_id: str | None, key: str) -> ApiError:
+    detail = answer.get("error") if isinstance(answer, dict) else None
+    detail = detail if isinstance(detail, dict) else {}
+    message, error_type, code = (
+        _redact(value, key) if isinstance(value := detail.get(name), str) else None
+        for name in ("message", "type", "code")
+    )
+    text = f"OpenAI answered {status} to {where}: {message or 'no reason given'}"
+    extra = ", ".join(filter(None, (code, f"request {request_id}" if request_id else None)))
+    return ApiError(
+        text + (f" ({extra})" if extra else ""),
+        status=status,
+        error_type=error_type,
+        code=code,
+        request_id=request_id,
+    )
+
+
+def _request_id(response: httpx.Response, key: str) -> str | None:
+    """Return what OpenAI's support asks for, as one harmless word."""
+    return re.sub(r"[^A-Za-z0-9_.*-]", "", _redact(response.headers.get("x-request-id", ""), key))[:80] or None
+
+
+def _redact(text: str, key: str) -> str:
+    """Return somebody else's text on one line and without keys, whoever put them there."""
+    text = _SECRET.sub("sk-***", text.replace(key, "***"))
+    return " ".join(text.split())[:500].rstrip(".")
 
 
 def _project(project_id: str) -> str:

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures
+import queue
+import threading
 import typing as t
 
 _T = t.TypeVar("_T")
@@ -16,20 +17,44 @@ _R = t.TypeVar("_R")
 def concurrently(function: t.Callable[[_T], _R], items: t.Sequence[_T], limit: int) -> t.Iterator[_R]:
     """Yield what function returns for each item as soon as it does, at most limit at a time.
 
-    With a limit of 1 no thread is started. While the interpreter ends none can be, and it is done one by one.
+    Each is called once, also where fewer threads can be started, or none as while the interpreter ends: an executor of
+    the standard library leaves open what becomes of an item that it could not start a thread for.
     """
-    if limit == 1 or len(items) < 2:
+    left = iter(items)
+    taking = threading.Lock()
+    over = threading.Event()
+    results: queue.SimpleQueue[tuple[_R | None, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        while not over.is_set():
+            with taking:
+                try:
+                    item = next(left)
+                except StopIteration:
+                    return
+            try:
+                results.put((function(item), None))
+            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+                results.put((None, error))
+
+    threads: list[threading.Thread] = []
+    for _unused in range(min(limit, len(items)) if limit > 1 and len(items) > 1 else 0):
+        thread = threading.Thread(target=work)
+        try:
+            thread.start()
+        except RuntimeError:
+            break
+        threads.append(thread)
+    if not threads:
         yield from map(function, items)
         return
-    with concurrent.futures.ThreadPoolExecutor(min(limit, len(items))) as pool:
-        try:
-            futures = [pool.submit(function, item) for item in items]
-        except RuntimeError:
-            yield from map(function, items)
-            return
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+    try:
+        for _item in items:
+            result, error = results.get()
+            if error is not None:
+                raise error
+            yield t.cast(_R, result)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()

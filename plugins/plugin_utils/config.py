@@ -6,27 +6,44 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 
-from .client import AdminKey, OpenAI, check_endpoint
+from .client import AdminKey, OpenAI, check_endpoint, check_key
 from .definitions import Outcome
+from .durations import rfc3339
 from .errors import ApiError, OpenAICredsError
 from .leases import records
 from .mount import Mount
 from .names import check_openai_id
+from .rotation import own_id, public_rotation, refuse_ending, refuse_unfinished, replace_by_hand
+from .schedule import expiry_warning, set_schedule
 from .store import Data
 
 DEFAULT_ENDPOINT = "https://api.openai.com/v1"
 _MASK = "********"
-#: A redacted value that shows less of a key's end says nothing.
-_TELLING = 3
-_PUBLIC = ("api_endpoint", "organization_id", "admin_api_key_id")
+_PUBLIC = (
+    "api_endpoint",
+    "organization_id",
+    "admin_api_key_id",
+    "rotation_period",
+    "rotation_schedule",
+    "rotation_window",
+)
+#: What is known of one key and not of another.
+_OF_THE_KEY = ("admin_api_key_id", "admin_api_key_name", "admin_api_key_expires_at", "id_proved")
 
 
-def public_config(config: Data | None) -> Data | None:
-    """Return what users see of a config: never its key."""
-    return {name: config[name] for name in _PUBLIC} if config else None
+def public_config(mount: Mount, config: Data | None) -> Data | None:
+    """Return what users see of a config: never its key. Durations are in seconds, times in RFC 3339."""
+    if not config:
+        return None
+    ends = config.get("admin_api_key_expires_at")
+    return {
+        **{name: config.get(name) for name in _PUBLIC},
+        "disable_automated_rotation": config.get("disable_automated_rotation", False),
+        "admin_api_key_expires_at": rfc3339(ends) if ends else None,
+        **public_rotation(mount, config),
+    }
 
 
 def write_config(
@@ -36,6 +53,10 @@ def write_config(
     admin_api_key_id: str | None,
     organization_id: str | None,
     api_endpoint: str | None,
+    rotation_period: str | None = None,
+    rotation_schedule: str | None = None,
+    rotation_window: str | None = None,
+    disable_automated_rotation: bool | None = None,
     replace_key: bool,
     validate: bool,
     force: bool = False,
@@ -43,8 +64,8 @@ def write_config(
 ) -> Outcome:
     """Configure a mount. What is None stays as it is stored; the stored key stays unless replace_key.
 
-    A mount that has leases keeps its endpoint and organization, unless force: another one knows nothing of them, and
-    what is not found counts as ended.
+    A mount that has leases, or admin keys of a rotation to end, keeps its endpoint and organization, unless force:
+    another one knows nothing of them, and what is not found counts as ended.
     """
     while True:
         stored = mount.definitions("config") or None
@@ -56,30 +77,58 @@ def write_config(
         for option in ("api_endpoint", "organization_id"):
             if stored and stored[option] and config[option] != stored[option] and not force:
                 _refuse_if_in_use(mount, f"{option}: a mount cannot move while it has leases;")
+                refuse_unfinished(mount, mount.definitions("rotation"), f"{option}: a mount cannot move while")
+        set_schedule(
+            config,
+            mount.now(),
+            rotation_period=rotation_period,
+            rotation_schedule=rotation_schedule,
+            rotation_window=rotation_window,
+            disable_automated_rotation=disable_automated_rotation,
+        )
         new = stored is None
         if stored is None or replace_key:
-            config["admin_api_key"] = _check_key(admin_api_key)
+            if not admin_api_key:
+                raise OpenAICredsError("admin_api_key: give the organization's admin key, or set OPENAI_ADMIN_KEY")
+            config["admin_api_key"] = check_key(admin_api_key, "admin_api_key")
             new = stored is None or config["admin_api_key"] != stored["admin_api_key"]
             if new:
+                for name in _OF_THE_KEY:
+                    config.pop(name, None)
                 config.update(admin_api_key_id=None, created_at=mount.now())
-        if admin_api_key_id is not None and admin_api_key in (None, config["admin_api_key"]):
+        # Given without a key to a mount whose key has come by rotation, it is the id of the key that was there first.
+        own = admin_api_key == config["admin_api_key"] or (admin_api_key is None and not config.get("id_proved"))
+        if admin_api_key_id is not None and own:
             config["admin_api_key_id"] = check_openai_id(admin_api_key_id, "admin_api_key_id")
         changed = config != stored
         warnings: tuple[str, ...] = ()
         if validate and changed:
-            keys = _validate(mount, config)
-            config["admin_api_key_id"] = config["admin_api_key_id"] or _own_id(keys, config["admin_api_key"])
+            try:
+                keys = _validate(mount, config)
+            except OpenAICredsError:
+                if (mount.definitions("config") or None) != stored:
+                    continue  # the key may have been rotated away meanwhile
+                raise
+            config["admin_api_key_id"] = config["admin_api_key_id"] or own_id(keys, config["admin_api_key"])
             if config["admin_api_key_id"] is None:
                 warnings = ("admin_api_key_id was not found at OpenAI; give it to be able to rotate the key",)
-        if changed and not dry_run and not mount.define(partial(_replace, stored, config)):
+        if changed:
+            rotation = mount.definitions("rotation")
+            refuse_ending(rotation, config["admin_api_key"], config["admin_api_key_id"], "admin_api_key")
+        if changed and not dry_run and not mount.define(partial(_replace, mount, stored, config)):
             continue  # somebody else has changed it meanwhile
+        if warning := expiry_warning(config, mount.now()):
+            warnings = (*warnings, warning)
         after = {**config, "admin_api_key": _MASK + (" (replaced)" if stored and new else "")}
         return Outcome(changed, _masked(stored), after, warnings)
 
 
-def _replace(stored: Data | None, config: Data, data: Data) -> bool:
+def _replace(mount: Mount, stored: Data | None, config: Data, data: Data) -> bool:
     if (data.get("config") or None) != stored:
         return False
+    if stored and config["admin_api_key"] != stored["admin_api_key"]:
+        replace_by_hand(mount, data, stored)
+    refuse_ending(data.get("rotation", {}), config["admin_api_key"], config["admin_api_key_id"], "admin_api_key")
     data["config"] = config
     return True
 
@@ -90,11 +139,17 @@ def delete_config(mount: Mount, *, force: bool, dry_run: bool) -> Outcome:
     def change(data: Data) -> bool:
         if not force:
             _refuse_if_in_use(mount, "")
+            refuse_unfinished(mount, data.get("rotation", {}), "")
+        data.pop("rotation", None)
         return data.pop("config", None) is not None
 
     stored = mount.definitions("config") or None
-    changed = change({"config": stored} if stored else {}) if dry_run else mount.define(change)
-    return Outcome(changed, _masked(stored), None)
+    rotation = mount.definitions("rotation")
+    changed = change({"config": stored, "rotation": rotation} if stored else {}) if dry_run else mount.define(change)
+    made_here = [stored["admin_api_key_id"]] if stored and stored.get("admin_api_key_name") else []
+    left = ", ".join([*made_here, *(entry["id"] for entry in rotation.get("ending", []))])
+    warnings = (f"admin keys that a rotation has made or replaced live on at OpenAI, delete them there: {left}",)
+    return Outcome(changed, _masked(stored), None, warnings if changed and left else ())
 
 
 def _refuse_if_in_use(mount: Mount, why: str) -> None:
@@ -105,14 +160,6 @@ def _refuse_if_in_use(mount: Mount, why: str) -> None:
         )
 
 
-def _check_key(key: str | None) -> str:
-    if not key:
-        raise OpenAICredsError("admin_api_key: give the organization's admin key, or set OPENAI_ADMIN_KEY")
-    if not re.fullmatch(r"[\x21-\x7e]{8,1024}", key):
-        raise OpenAICredsError("admin_api_key: this is not a key; it has spaces, control or non-ASCII characters in it")
-    return str(key)
-
-
 def _validate(mount: Mount, config: Data) -> list[AdminKey]:
     """Prove that the key works, by listing the organization's admin keys."""
     try:
@@ -120,16 +167,6 @@ def _validate(mount: Mount, config: Data) -> list[AdminKey]:
         return client.list_admin_keys()
     except ApiError as error:
         raise OpenAICredsError(f"error validating OpenAI configuration: {error}") from None
-
-
-def _own_id(keys: list[AdminKey], value: str) -> str | None:
-    """Return the id of the one listed key whose redacted value fits this key."""
-    fitting = []
-    for key in keys:
-        shown = re.split(r"\*+|\.{3,}|…", key.redacted_value)
-        if len(shown) > 1 and len(shown[-1]) >= _TELLING and value.startswith(shown[0]) and value.endswith(shown[-1]):
-            fitting.append(key.id)
-    return fitting[0] if len(fitting) == 1 else None
 
 
 def _masked(config: Data | None) -> Data | None:

@@ -24,7 +24,8 @@ from .durations import rfc3339
 from .errors import ApiError, Conflict, OpenAICredsError, StoreError, quoted
 from .mount import Mount
 from .names import random_text, render_template
-from .process import is_running, this_process
+from .process import at_work, is_running, this_process
+from .process import is_at_work as _is_at_work
 from .roles import Role, find_role
 from .store import Data, Document, Write, bucket
 
@@ -41,8 +42,6 @@ _CREATE_ROUNDS = 3
 WATCH_SECONDS = 600
 _FIRST_RETRY_SECONDS = 5
 _LONGEST_RETRY_SECONDS = 3600
-#: The leases that this process is issuing. An intent of this process for any other lease was given up.
-_issuing: set[str] = set()
 #: Ended leases whose records are removed together, so that records kept together are rewritten once.
 _FLUSH = 256
 
@@ -115,13 +114,10 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | N
     duration = _duration(role, ttl)
     for _round in range(_CREATE_ROUNDS):
         lease = _new_lease(mount, role, duration)
-        _issuing.add(lease["lease_id"])
-        try:
+        with at_work(lease["lease_id"]):
             intent = _write_issue_intent(mount, lease, claim)
             client = _client_for(mount, intent)
             credential_, unanswered = _issue_once(mount, client, intent, lease)
-        finally:
-            _issuing.discard(lease["lease_id"])
         if credential_:
             return credential_
         if claim:
@@ -283,11 +279,9 @@ def _abandon(mount: Mount, intent: Document) -> None:
 def is_at_work(intent: Document) -> bool | None:
     """Say whether the owner of an intent is still at it; None if that cannot be seen from here."""
     owner = intent.data["owner"]
-    if owner is None:
-        return False
-    if owner == this_process() and intent.data["kind"] == "issue":
-        return intent.data["lease"]["lease_id"] in _issuing
-    return is_running(owner)
+    if intent.data["kind"] == "issue":
+        return _is_at_work(owner, intent.data["lease"]["lease_id"])
+    return owner is not None and is_running(owner)
 
 
 def take_over(mount: Mount, intent: Document) -> Document | None:
@@ -375,6 +369,8 @@ def records(mount: Mount) -> t.Iterator[Record]:
         if lease_id not in seen:
             seen.add(lease_id)
             yield _unfinished(intent, None)
+    # If it has moved meanwhile, that was not all.
+    mount.check_is_here()
 
 
 def matching(mount: Mount, prefix: str | None) -> list[Record]:
@@ -399,6 +395,7 @@ def find_record(mount: Mount, lease_id: str) -> Record | None:
     # It may be being issued, which is recorded under another key.
     issuing = (intent for intent in mount.store.scan(INTENTS) if intent.data["kind"] == "issue")
     found = next((intent for intent in issuing if intent.data["lease"]["lease_id"] == lease_id), None)
+    mount.check_is_here()
     return _unfinished(found, None) if found else None
 
 
@@ -409,7 +406,9 @@ def read_lease(mount: Mount, lease_id: str) -> Document | None:
 
 def active_records(mount: Mount, lease_ids: t.Iterable[str]) -> list[Record]:
     """Return those of these leases that nobody has begun to end."""
-    return [Record(document.data, "active", document, None) for document in _read_leases(mount, lease_ids)]
+    found = [Record(document.data, "active", document, None) for document in _read_leases(mount, lease_ids)]
+    mount.check_is_here()
+    return found
 
 
 def _read_leases(mount: Mount, lease_ids: t.Iterable[str]) -> t.Iterator[Document]:
@@ -445,6 +444,8 @@ def renew(mount: Mount, record: Record, increment: int | None, *, dry_run: bool)
         raise OpenAICredsError(
             f"increment: {duration} s would take {lease_id} past its max_ttl; at most {left} s from now are left"
         )
+    # After the record was read: what is moved after this has another version then.
+    mount.check_is_here()
     renewed = {**lease, "expires_at": end_}
     if not dry_run:
         # OpenAI first: if a later end is not recorded after all, the key only lives longer than it is used.
@@ -486,7 +487,7 @@ def revoke(
     intents = {record.lease["lease_id"]: record.intent for record in leases if record.intent}
     writes = [_revocation(mount, record.lease) for record in leases if not record.intent]
     try:
-        _write_revocations(mount, writes)
+        _write_revocations(mount, writes, concurrency)
     except StoreError:
         # Ending a key needs no record to be safe, and a full disk must not prevent it.
         if not force:
@@ -498,17 +499,26 @@ def revoke(
         renewed = [document.data["lease_id"] for document in looked_at if document.data["expires_at"] > mount.now()]
         mount.store.delete(*(intents.pop(lease_id).path for lease_id in renewed))
         ending = [lease for lease in ending if lease["lease_id"] in intents]
-    return _end(mount, ending, intents, force, concurrency)
+    try:
+        client = mount.openai()
+    except OpenAICredsError:
+        # As with an issue: if the mount moves, it must not take along what this process has only begun.
+        mount.store.delete(*(write.path for write in writes))
+        raise
+    return _end(mount, client, ending, intents, force, concurrency)
 
 
-def _write_revocations(mount: Mount, writes: t.Sequence[Write]) -> None:
+def _write_revocations(mount: Mount, writes: t.Sequence[Write], concurrency: int) -> None:
     try:
         mount.store.write(*writes)
     except Conflict:
         # Somebody else revokes one of them as well. It is enough that it is on record.
-        for write in writes:
+        def again(write: Write) -> None:
             with contextlib.suppress(Conflict):
                 mount.store.write(write)
+
+        for _unused in concurrently(again, writes, concurrency):
+            pass
 
 
 def _revocation(mount: Mount, lease: Data) -> Write:
@@ -525,9 +535,13 @@ def _revocation(mount: Mount, lease: Data) -> Write:
 
 
 def _end(
-    mount: Mount, leases: t.Sequence[Data], intents: t.Mapping[str, Document], force: bool, concurrency: int
+    mount: Mount,
+    client: OpenAI,
+    leases: t.Sequence[Data],
+    intents: t.Mapping[str, Document],
+    force: bool,
+    concurrency: int,
 ) -> list[Ended]:
-    client = mount.openai()
 
     def delete(lease: Data) -> Ended:
         try:
@@ -547,6 +561,11 @@ def _end(
     return ended
 
 
+def retry_wait(attempts: int) -> int:
+    """Return how many seconds to wait before something that OpenAI refused so many times is tried again."""
+    return 0 if attempts == 1 else min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(attempts - 2, 20))
+
+
 def _record_ended(mount: Mount, ended: t.Sequence[Ended], intents: t.Mapping[str, Document], force: bool) -> None:
     # Claims first: one without its lease would be taken for an issue that was interrupted.
     for one in ended:
@@ -562,8 +581,8 @@ def _record_ended(mount: Mount, ended: t.Sequence[Ended], intents: t.Mapping[str
             continue
         data = intents[lease_id].data
         attempts = data["attempts"] + 1
-        wait = 0 if attempts == 1 else min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(attempts - 2, 20))
-        failed = {**data, "attempts": attempts, "error": one.error, "retry_at": mount.now() + wait, "owner": None}
+        retry_at = mount.now() + retry_wait(attempts)
+        failed = {**data, "attempts": attempts, "error": one.error, "retry_at": retry_at, "owner": None}
         with contextlib.suppress(Conflict):  # somebody else has tried as well, and said so
             mount.store.write(Write(intents[lease_id].path, failed, intents[lease_id].version))
     mount.store.delete(*(lease_path(one.lease["lease_id"]) for one in ended))

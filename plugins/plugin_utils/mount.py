@@ -10,6 +10,7 @@ import dataclasses
 import random
 import time
 import typing as t
+from functools import partial
 
 from .errors import Conflict, OpenAICredsError
 from .store import Data, Document, Store, Write
@@ -38,7 +39,7 @@ class Mount:
     issued_by: dict[str, str] = dataclasses.field(default_factory=dict)
     log: t.Callable[[str], None] = _silent
     clock: t.Callable[[], float] = time.time
-    _client: tuple[Data, OpenAI] | None = dataclasses.field(default=None, init=False, repr=False)
+    _client: tuple[tuple[str, str, str | None], OpenAI] | None = dataclasses.field(default=None, init=False, repr=False)
 
     def now(self) -> int:
         """Return the Unix time in whole seconds."""
@@ -90,12 +91,18 @@ class Mount:
             raise OpenAICredsError(
                 f"OpenAI client not configured: mount {self.name!r} has no admin key; run openai_config first"
             )
-        if self._client is None or self._client[0] != config:
+        access = (config["api_endpoint"], config["admin_api_key"], config["organization_id"])
+        if self._client is None or self._client[0] != access:
             from .client import OpenAI
 
-            client = OpenAI(config["api_endpoint"], config["admin_api_key"], config["organization_id"], log=self.log)
-            self._client = (config, client)
+            client = OpenAI(*access, log=self.log, current_key=partial(self._current_key, config["api_endpoint"]))
+            self._client = (access, client)
         return self._client[1]
+
+    def _current_key(self, endpoint: str) -> str | None:
+        """Return the admin key as it is stored now, if it is for this endpoint."""
+        config = self.definitions("config")
+        return config["admin_api_key"] if config and config["api_endpoint"] == endpoint else None
 
 
 def _copy(value: t.Any) -> t.Any:

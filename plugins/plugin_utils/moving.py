@@ -4,7 +4,8 @@
 
 """Moving a mount from one store to another.
 
-1. The definitions of the source say that the mount is being moved, so that nobody begins to work on it.
+1. The definitions of the source say that the mount is being moved, so that nobody begins to work on it; then those of
+   the target say so.
 2. Nobody must be at work already: an issue looks at the definitions again after writing its intent, so that either it
    sees the move or the move sees it. If somebody is, the definitions are as before.
 3. Each document is written to the target, marked as moved in the source by compare-and-set, and then deleted there. A
@@ -18,12 +19,12 @@ from __future__ import annotations
 
 import contextlib
 
-from .cleanup import goes_on, is_abandoned
+from .cleanup import is_left
 from .errors import Conflict, OpenAICredsError
 from .leases import INTENTS, LEASES
 from .mount import DEFINITIONS, Mount
 from .names import random_text
-from .process import is_running, this_process
+from .process import is_abandoned, is_at_work, is_running, this_process, this_run
 from .store import Data, Document, Write
 
 _BATCH = 256
@@ -45,37 +46,39 @@ def move(source: Mount, target: Mount, *, to: str, grace: int, dry_run: bool) ->
         raise OpenAICredsError(f"to: mount {source.name!r} is being moved to {begun['to']} already; finish that first")
     # After an interruption the definitions may have arrived already, and be in use there.
     arrived = there is not None and there.data.get("arrived") == begun.get("id", "")
-    if there and not arrived and not there.data.get("move", {}).get("done"):
-        raise OpenAICredsError(f"to: mount {target.name!r} has a state in the store {to} already; nothing was changed")
+    if there and not arrived and not _makes_way(there.data, begun.get("id")):
+        raise OpenAICredsError(f"to: mount {target.name!r} has a state in the store {to} already")
     if begun and _is_under_way(begun, source.now(), grace):
         raise OpenAICredsError(f"to: mount {source.name!r} is being moved by another process; wait for it")
-    _refuse_if_in_use(source, grace)
+    _refuse_if_in_use(source, found.data, grace)
     if dry_run:
         return sum(1 for prefix in (LEASES, INTENTS) for _document in source.store.scan(prefix))
-    mark = {
-        "id": begun.get("id") or random_text(16),
-        "to": to,
-        "done": False,
-        "owner": this_process(),
-        "created_at": source.now(),
-    }
-    try:
-        source.store.write(Write(DEFINITIONS, {**found.data, "move": mark}, found.version))
-    except Conflict:
-        raise OpenAICredsError(f"from: mount {source.name!r} was changed at the same time; try again") from None
-    if not begun:
+    moving = _Moving(source, target, found, {"id": begun.get("id") or random_text(16), "to": to, "done": False})
+    moving.mark()
+    if not arrived:
         try:
-            _refuse_if_in_use(source, grace)
+            if not begun:
+                _refuse_if_in_use(source, found.data, grace)
+            closed = Write(DEFINITIONS, {"move": moving.move}, there.version if there else 0)
+            target.store.write(closed)
         except OpenAICredsError:
-            source.store.write(Write(DEFINITIONS, found.data, found.version + 1))
+            if not begun:
+                source.store.write(Write(DEFINITIONS, found.data, moving.version))
             raise
-    moved = sum(_move_documents(source, target, prefix) for prefix in (LEASES, INTENTS))
+    moved = sum(moving.documents(prefix) for prefix in (LEASES, INTENTS))
+    moving.mark()
     if not arrived:
         definitions = {name: section for name, section in found.data.items() if name not in ("move", "arrived")}
-        arriving = Write(DEFINITIONS, {**definitions, "arrived": mark["id"]}, there.version if there else 0)
-        target.store.write(arriving)
-    source.store.write(Write(DEFINITIONS, {"move": {**mark, "done": True}}, found.version + 1))
+        target.store.write(Write(DEFINITIONS, {**definitions, "arrived": moving.move["id"]}, closed.version + 1))
+    source.store.write(Write(DEFINITIONS, {"move": {**moving.move, "done": True}}, moving.version))
     return moved
+
+
+def _makes_way(there: Data, id_: str | None) -> bool:
+    """Say whether what the target has of a mount is nothing, or was left by a move: this one or one in the other direction."""
+    move = there.get("move", {})
+    nothing = not any(section for name, section in there.items() if name not in ("move", "arrived"))
+    return nothing and (not move or move["done"] or move["id"] == id_)
 
 
 def _is_under_way(begun: Data, now: int, grace: int) -> bool:
@@ -83,26 +86,56 @@ def _is_under_way(begun: Data, now: int, grace: int) -> bool:
     return now < begun["created_at"] + grace if running is None else running and begun["owner"] != this_process()
 
 
-def _refuse_if_in_use(source: Mount, grace: int) -> None:
+def _refuse_if_in_use(source: Mount, definitions: Data, grace: int) -> None:
     now = source.now()
-    at_work = 0
+    rotation = definitions.get("rotation", {}).get("intent")
+    working = rotation is not None and not is_abandoned(
+        is_at_work(rotation["owner"], rotation["name"]), rotation["since"], now, grace
+    )
+    at_work = int(working)
     for intent in source.store.scan(INTENTS):
-        if intent.data["kind"] in ("issue", "revoke") and not intent.data.get("attempts"):
-            at_work += not is_abandoned(intent, now, grace)
-        if "run" in intent.data:
-            at_work += goes_on(intent.data, now)
+        data = intent.data
+        if "run" in data:
+            # Of this very run it is known that it does nothing else at the moment.
+            at_work += data["run"] != this_run() and not is_abandoned(
+                is_running(data["run"]), data["created_at"], now, grace
+            )
+        elif data["kind"] in ("issue", "revoke") and not data.get("attempts"):
+            at_work += not is_left(intent, now, grace)
     if at_work:
         raise OpenAICredsError(
             f"from: mount {source.name!r} is in use by {at_work} other run(s) or task(s); try again when they have ended"
         )
 
 
-def _move_documents(source: Mount, target: Mount, prefix: str) -> int:
-    moved = 0
-    while documents := list(source.store.scan(prefix)):
-        for start in range(0, len(documents), _BATCH):
-            moved += _move_batch(source, target, documents[start : start + _BATCH])
-    return moved
+class _Moving:
+    """A move that has begun: what the definitions say of it, and their version as this process wrote it."""
+
+    def __init__(self, source: Mount, target: Mount, found: Document, move: Data) -> None:
+        self._source, self._target, self._definitions = source, target, found.data
+        self.move = move
+        self.version = found.version
+
+    def mark(self) -> None:
+        """Say in the source that the mount is being moved, and that this process is at it."""
+        self.move = {**self.move, "owner": this_process(), "created_at": self._source.now()}
+        try:
+            self._source.store.write(Write(DEFINITIONS, {**self._definitions, "move": self.move}, self.version))
+        except Conflict:
+            raise OpenAICredsError(
+                f"from: mount {self._source.name!r} was changed, or is being moved, by somebody else; try again"
+            ) from None
+        self.version += 1
+
+    def documents(self, prefix: str) -> int:
+        """Move the documents below a prefix; returns how many."""
+        moved = 0
+        while documents := list(self._source.store.scan(prefix)):
+            for start in range(0, len(documents), _BATCH):
+                # What takes longer than others would wait for is no longer this process's.
+                self.mark()
+                moved += _move_batch(self._source, self._target, documents[start : start + _BATCH])
+        return moved
 
 
 def _move_batch(source: Mount, target: Mount, documents: list[Document]) -> int:

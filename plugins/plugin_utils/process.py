@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import socket
@@ -14,6 +15,9 @@ import typing as t
 #: A process, so that any other can say whether it still runs:
 #: machine (boot and process id space), pid, started (the kernel's start time of the pid).
 Process = dict[str, str | int]
+
+#: The work that this process is at, by name. Work that is recorded as this process's and is not here was given up.
+_under_way: set[str] = set()
 
 
 def _machine() -> str:
@@ -67,3 +71,29 @@ def is_running(process: t.Mapping[str, t.Any]) -> bool | None:
     if process.get("machine") != _machine():
         return None
     return bool(_started(int(process["pid"])) == process["started"])
+
+
+@contextlib.contextmanager
+def at_work(name: str) -> t.Iterator[None]:
+    """Count this process as being at some work, whose name is its own, for as long as the context lasts."""
+    _under_way.add(name)
+    try:
+        yield
+    finally:
+        _under_way.discard(name)
+
+
+def is_at_work(owner: t.Mapping[str, t.Any] | None, name: str) -> bool | None:
+    """Say whether the owner of some work is still at it; None if that cannot be seen from here."""
+    if owner is None:
+        return False
+    return name in _under_way if owner == this_process() else is_running(owner)
+
+
+def is_abandoned(at_work: bool | None, since: int, now: int, grace: int) -> bool:
+    """Say whether nobody is at some work any more, from whether somebody is and since when (Unix time).
+
+    What cannot be seen from here is taken for abandoned when grace seconds have passed. A clock that has been set back
+    by more than that makes nothing last.
+    """
+    return abs(now - since) >= grace if at_work is None else not at_work

@@ -139,7 +139,7 @@ def _vault(found: dict[str, t.Any]) -> dict[str, t.Any]:
         _check_choice(settings, name)
     settings["proxies"] = _proxies(settings["proxies"])
     with contextlib.suppress(TypeError):  # a number
-        settings["retries"] = check_type_dict(settings["retries"]).get("total", 0)
+        settings["retries"] = check_type_dict(settings["retries"]).get("total")
     for name, least in (("retries", 0), ("timeout", 1)):
         settings[name] = _number(settings, name, least)
     for name in ("engine_mount_point", "mount_point", "namespace"):

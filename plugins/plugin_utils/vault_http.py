@@ -12,6 +12,8 @@ import typing as t
 
 from ansible.utils.display import Display
 
+from .errors import StoreError
+
 try:
     import hvac.adapters
     import hvac.exceptions
@@ -29,6 +31,8 @@ RETRY_SECONDS = 20.0
 SEALED_SECONDS = 3.0
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 2.0
+#: Redirects after which a request has another method.
+_CHANGING = frozenset((301, 302, 303))
 _PASSING = frozenset((412, 429, 472, 473, 500, 502, 503, 504))
 
 
@@ -121,6 +125,9 @@ def adapter_class(log: t.Callable[[str], None]) -> type:
             if isinstance(result, Exception):
                 raise result
             response = result
+            if any(before.status_code in _CHANGING for before in response.history):
+                # What was a write has been made a read on the way.
+                raise StoreError(f"url: {self.base_uri} redirects to another address; give that one")
             if not self.index_is_final:
                 self.index = response.headers.get("X-Vault-Index") or self.index
             if raise_exception and not response.ok:
@@ -151,7 +158,8 @@ def _patience(result: requests.Response | requests.RequestException, answer: t.A
     if isinstance(result, requests.RequestException):
         # What is wrong with a certificate or a setting stays wrong; a handshake may only have been cut off.
         lasting = isinstance(result, requests.exceptions.ProxyError) or _is_certificate(result) or _is_http(result)
-        passing = isinstance(result, (requests.ConnectionError, requests.Timeout))
+        cut_off = requests.exceptions.ChunkedEncodingError
+        passing = isinstance(result, (requests.ConnectionError, requests.Timeout, cut_off))
         return RETRY_SECONDS if passing and not lasting else 0.0
     if result.status_code not in _PASSING:
         return 0.0

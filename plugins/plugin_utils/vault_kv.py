@@ -48,7 +48,8 @@ _PAGE = 10_000
 _DUE_DIGITS = 7
 _LISTS = 4
 _BUCKET = re.compile(r"[0-9a-z]{4}/", re.ASCII)
-_DATED = re.compile(r"d([0-9a-z]{7})[0-9a-z]{12}", re.ASCII)
+#: What stands before the - makes it a few files, and not one for each, if the mount is moved to vaulted files.
+_DATED = re.compile(r"[0-9a-z]-([0-9a-z]{7})[0-9a-z]{11}", re.ASCII)
 _DUE_NAME = re.compile(r"([0-9a-z_]+)\.([0-9a-z_-]+)\.([0-9a-z]{7})", re.ASCII)
 
 _Answer = dict[str, t.Any]
@@ -81,8 +82,8 @@ class VaultKVStore(Store):
         secret = self._read(path)
         if secret is None:
             return None
-        content = secret["data"]["data"]
         try:
+            content = secret["data"]["data"]
             document = Document(path, dict(json.loads(content["data"])), int(secret["data"]["metadata"]["version"]))
             self._seen[path] = (document.version, int(content["due"]))
         except (KeyError, TypeError, ValueError):
@@ -128,7 +129,7 @@ class VaultKVStore(Store):
         return Summary(count, earliest)
 
     def new_key(self, folder: str, due: int) -> str:
-        return f"d{base36(due, _DUE_DIGITS)}{random_text(12)}"
+        return f"{random_text(1)}-{base36(due, _DUE_DIGITS)}{random_text(11)}"
 
     def _write(self, write: Write) -> None:
         named = _told(write.path)
@@ -136,13 +137,17 @@ class VaultKVStore(Store):
         new = write.due not in (named, before) and _is_named(write.path, write.due)
         later = new and before is not None and before < write.due
         # At every instant the earliest time that names tell must not be later than the truth.
+        old = None if before in (None, named, write.due) or not _is_named(write.path, before) else before
         if new and not later:
             self._put_due(write)
+        if old is not None and write.due == named and write.due < old:
+            # Its own name counts again, and tells the earlier time.
+            self._destroy(_due_path(write.path, old))
         self._put_document(write)
         if later:
             self._put_due(write)
-        if before is not None and before not in (named, write.due) and _is_named(write.path, before):
-            self._destroy(_due_path(write.path, before))
+        if old is not None:
+            self._destroy(_due_path(write.path, old))
         self._seen[write.path] = (write.version + 1, write.due)
 
     def _due(self, path: str, version: int | None = None) -> int | None:
@@ -164,7 +169,7 @@ class VaultKVStore(Store):
             self._put(write.path, {"data": json.dumps(write.data), "due": write.due, "write": mark}, write.version)
         except Conflict:
             secret = self._read(write.path)
-            if secret is None or secret["data"]["data"].get("write") != mark:
+            if secret is None or (secret["data"]["data"] or {}).get("write") != mark:
                 raise
 
     def _delete(self, path: str) -> None:
@@ -209,7 +214,9 @@ class VaultKVStore(Store):
             try:
                 answer = self._request("list", lambda client: client.adapter.list(url, params=dict(params)), prefix)
                 names = answer["data"]["keys"]
-            except hvac.exceptions.InvalidPath:
+            except hvac.exceptions.InvalidPath as error:
+                if error.errors:
+                    raise StoreError(self._no_engine()) from None
                 return
             except (KeyError, TypeError):
                 raise StoreError(f"url: what answers there does not list {self._shown(prefix)} as Vault does") from None
@@ -237,11 +244,13 @@ class VaultKVStore(Store):
                     f"kv_path: somebody has deleted {self._shown(path)} by hand; undelete it, or delete its metadata "
                     "as well"
                 ) from None
+            if error.errors:
+                raise StoreError(self._no_engine()) from None
             return None
 
     def _put(self, path: str, content: Data, version: int | None) -> None:
         try:
-            self._request(
+            answer = self._request(
                 "write",
                 lambda client: client.secrets.kv.v2.create_or_update_secret(
                     f"{self._base}/{path}", content, cas=version, mount_point=self._engine
@@ -253,17 +262,25 @@ class VaultKVStore(Store):
                 raise StoreError(f"kv_path: Vault refuses to write {self._shown(path)}: {reason(error)}") from None
             raise Conflict(f"kv_path: {self._shown(path)} was changed by somebody else at the same time") from None
         except hvac.exceptions.InvalidPath:
-            raise StoreError(f"engine_mount_point: there is no secrets engine at {self._engine!r}") from None
+            raise StoreError(self._no_engine()) from None
+        if not isinstance(answer, dict):
+            raise StoreError(_STRANGER.format(url=self._connected().url))
 
     def _destroy(self, path: str) -> None:
         """Remove a secret with its metadata and all its versions."""
-        self._request(
-            "delete",
-            lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(
-                f"{self._base}/{path}", mount_point=self._engine
-            ),
-            path,
-        )
+        try:
+            self._request(
+                "delete",
+                lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(
+                    f"{self._base}/{path}", mount_point=self._engine
+                ),
+                path,
+            )
+        except hvac.exceptions.InvalidPath:
+            raise StoreError(self._no_engine()) from None
+
+    def _no_engine(self) -> str:
+        return f"engine_mount_point: there is no secrets engine at {self._engine!r}"
 
     def _shown(self, path: str) -> str:
         return f"{self._engine}/{self._base}/{path}".rstrip("/")
@@ -274,10 +291,12 @@ class VaultKVStore(Store):
         try:
             return call(client)
         except (hvac.exceptions.InvalidPath, hvac.exceptions.InvalidRequest) as error:
-            if isinstance(error.json, dict):
-                raise
-            # Whatever that is, it does not know what there is in Vault.
-            raise StoreError(_STRANGER.format(url=client.url)) from None
+            if not isinstance(error.json, dict):
+                # Whatever that is, it does not know what there is in Vault.
+                raise StoreError(_STRANGER.format(url=client.url)) from None
+            if isinstance(error, hvac.exceptions.InvalidRequest) and what != "write":
+                raise StoreError(f"kv_path: Vault refuses to {what} {self._shown(path)}: {reason(error)}") from None
+            raise
         except hvac.exceptions.Forbidden:
             raise StoreError(
                 f"kv_path: Vault does not let this token {what} {self._shown(path)}; its policy lacks that, or it has ended"
@@ -303,6 +322,7 @@ class VaultKVStore(Store):
         try:
             answer = client.adapter.get(f"/v1/sys/internal/ui/mounts/{self._engine}")
             kind, version = answer["data"]["type"], (answer["data"]["options"] or {}).get("version")
+            where = answer["data"]["path"].strip("/")
         except (hvac.exceptions.Forbidden, hvac.exceptions.InvalidPath, hvac.exceptions.InvalidRequest) as error:
             if not isinstance(error.json, dict):
                 raise StoreError(_STRANGER.format(url=client.url)) from None
@@ -314,6 +334,8 @@ class VaultKVStore(Store):
             raise StoreError(failure(error, client.url)) from None
         except (KeyError, TypeError, AttributeError):
             raise StoreError(_STRANGER.format(url=client.url)) from None
+        if where != self._engine:
+            raise StoreError(f"{self._no_engine()}; there is one at {where!r}, give the rest of the path with kv_path")
         if kind != "kv":
             raise StoreError(f"engine_mount_point: the secrets engine at {self._engine!r} is {kind}, not kv")
         if version != "2":
@@ -329,14 +351,16 @@ class VaultKVStore(Store):
         Two processes may know of each other only by what they read here, which on a standby can be from before.
         OpenBao takes this from version 2.7; earlier ones need disable_standby_reads.
         """
-        try:
-            cluster = client.adapter.get("/v1/sys/health", params={"standbyok": "true", "perfstandbyok": "true"})
-            index = json.dumps({"cluster": cluster["cluster_id"], "value": str(2**63 - 1)})
-        except (hvac.exceptions.VaultError, requests.RequestException) as error:
-            raise StoreError(failure(error, client.url)) from None
-        except (KeyError, TypeError):
-            return
         adapter = t.cast(t.Any, client.adapter)
+        # It is the servers' own, not a namespace's.
+        namespace, adapter.namespace = adapter.namespace, None
+        try:
+            health = adapter.get("/v1/sys/health", params={"standbyok": "true", "perfstandbyok": "true"})
+            index = json.dumps({"cluster": health["cluster_id"], "value": str(2**63 - 1)})
+        except (hvac.exceptions.VaultError, requests.RequestException, KeyError, TypeError):
+            return
+        finally:
+            adapter.namespace = namespace
         adapter.index, adapter.index_is_final = base64.b64encode(index.encode()).decode(), True
 
 

@@ -18,6 +18,14 @@ def _config(**options: t.Any) -> dict[str, t.Any]:
     return {"ephemeral.openai.openai_config": {"update_admin_key": "always", **options}}
 
 
+def _rotation(**options: t.Any) -> dict[str, t.Any]:
+    return {"ephemeral.openai.openai_config": options}
+
+
+def _admin_key(**options: t.Any) -> dict[str, t.Any]:
+    return {"ephemeral.openai.openai_admin_key": options}
+
+
 def _lookup(arguments: str) -> dict[str, t.Any]:
     return {"ansible.builtin.debug": {"msg": "{{ lookup('ephemeral.openai.openai_creds', " + arguments + ") }}"}}
 
@@ -62,6 +70,42 @@ CASES: dict[str, tuple[dict[str, t.Any], str]] = {
     "no key": (_config(), "admin_api_key: give the organization's admin key, or set OPENAI_ADMIN_KEY"),
     "no key either": (_config(admin_api_key="two words"), "admin_api_key: this is not a key"),
     "wrong key": (_config(admin_api_key=KEY), "error validating OpenAI configuration: OpenAI answered 401"),
+    "period and schedule": (
+        _rotation(rotation_period="30d", rotation_schedule="0 3 * * 0"),
+        "rotation_period, rotation_schedule: give only one of them",
+    ),
+    "window without schedule": (_rotation(rotation_window="1h"), "rotation_window: a window needs a rotation_schedule"),
+    "no cron": (_rotation(rotation_schedule="weekly"), "rotation_schedule: 'weekly' is not a cron expression"),
+    "never": (_rotation(rotation_schedule="0 0 30 2 *"), "rotation_schedule: '0 0 30 2 *' is not a cron expression"),
+    "malformed period": (_rotation(rotation_period="monthly"), "rotation_period: 'monthly' is not a duration"),
+    "key alone": (
+        _admin_key(new_admin_api_key=KEY),
+        "new_admin_api_key, new_admin_api_key_id: give both of them, or neither",
+    ),
+    "id alone": (
+        _admin_key(new_admin_api_key_id="key_x"),
+        "new_admin_api_key, new_admin_api_key_id: give both of them, or neither",
+    ),
+    "adopt no key": (
+        _admin_key(new_admin_api_key="two words", new_admin_api_key_id="key_x"),
+        "new_admin_api_key: this is not a key",
+    ),
+    "adopt a hostile id": (
+        _admin_key(new_admin_api_key=KEY, new_admin_api_key_id="../x"),
+        "new_admin_api_key_id: '../x' is not an id of OpenAI's",
+    ),
+    "adopt a wrong key": (
+        _admin_key(new_admin_api_key=KEY, new_admin_api_key_id="key_x"),
+        "new_admin_api_key: it does not work: OpenAI answered 401",
+    ),
+    "adopt with an expiry": (
+        _admin_key(new_admin_api_key=KEY, new_admin_api_key_id="key_x", expires_in="1h"),
+        "mutually exclusive: new_admin_api_key|expires_in",
+    ),
+    "key for too long": (_admin_key(rotate="always", expires_in="366d"), "expires_in: OpenAI takes at most 365 days"),
+    "malformed overlap": (_admin_key(rotate="always", overlap="some"), "overlap: 'some' is not a duration"),
+    "rotate sometimes": (_admin_key(rotate="sometimes"), "rotate"),
+    "rotate nothing": (_admin_key(rotate="always", mount="other"), "OpenAI client not configured"),
     "hostile mount": (_role(mount="../../etc"), "mount: '../../etc' is not a valid name"),
     "unknown store": (_role(store="paper"), "store"),
     "store is a file": (_role(store_path="/dev/null"), "store_path: /dev/null is not a folder"),

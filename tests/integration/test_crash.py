@@ -63,6 +63,10 @@ def _cleanup(lab: Lab) -> list[t.Any]:
     return [{"ephemeral.openai.openai_cleanup": {"orphans": "delete", "max_concurrency": 2}}]
 
 
+def _rotate(lab: Lab) -> list[t.Any]:
+    return [{"ephemeral.openai.openai_admin_key": {"rotate": "always"}}]
+
+
 #: What is killed, and how many events it has at the least: if it had fewer, this would test less than it says.
 SCENARIOS: dict[str, tuple[t.Callable[[Lab], list[t.Any]], int]] = {
     "issue": (_issue, 5),
@@ -71,6 +75,7 @@ SCENARIOS: dict[str, tuple[t.Callable[[Lab], list[t.Any]], int]] = {
     "renew": (_renew, 3),
     "revoke": (_revoke, 8),
     "cleanup": (_cleanup, 10),
+    "rotate": (_rotate, 12),
 }
 
 
@@ -90,8 +95,9 @@ def _events(lab: Lab, tasks: list[t.Any], kill_at: int) -> tuple[int, list[str]]
 
 
 def _agree(lab: Lab) -> None:
-    """One cleanup later exactly the accounts of live leases exist, and every lease is live."""
+    """One cleanup later exactly the accounts of live leases exist, every lease is live, and there is one admin key."""
     lab.double.clear_faults()
+    assert lab.admin_key_works()
     result = cleanup(lab.mount(), orphans="delete", max_concurrency=4, limit=None, grace=600, dry_run=False)
     assert result["failed"] == []
     leases = lab.leases()
@@ -99,6 +105,9 @@ def _agree(lab: Lab) -> None:
     assert set(leases) == lab.accounts()
     assert result["active"] == len(leases)
     assert {intent.data["kind"] for intent in lab.mount().store.scan(INTENTS)} <= {"watch"}
+    assert lab.admin_key_works()
+    assert lab.admin_keys() == {lab.mount().definitions("config")["admin_api_key_id"]}
+    assert set(lab.mount().definitions("rotation")) <= {"watches"}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -151,6 +160,7 @@ def _wait_for_workers(lab: Lab) -> None:
         ]
         # While it exits, a process has no environment any more, but it is not gone yet.
         owners = [intent.data.get("owner") for intent in lab.mount().store.scan(INTENTS)]
+        owners.append(lab.mount().definitions("rotation").get("intent", {}).get("owner"))
         if not busy and not any(owner and is_running(owner) for owner in owners):
             return
         time.sleep(0.1)

@@ -94,6 +94,7 @@ CONTRACT: dict[str, set[str]] = {
 #: Its defaults, where there is one.
 DEFAULTS: dict[str, dict[str, t.Any]] = {
     "openai_config": {"update_admin_key": "on_create", "validate": True, "state": "present"},
+    "openai_admin_key": {"rotate": "if_due", "overlap": "0"},
     "openai_project": {"state": "present"},
     "openai_role": {
         "service_account_name_template": "vault-{{.RoleName}}-{{.RandomSuffix}}",
@@ -207,11 +208,14 @@ def test_an_example_runs_and_prints_no_key(lab: Lab, example: Example, request: 
         there = new_lab(lab.path / "vault", double, request.getfixturevalue("bao"))
         connection = ("VAULT_", "ANSIBLE_HASHI_VAULT_", "OPENAI_CREDS_KV_PATH")
         vault = {name: value for name, value in there.env.items() if name.startswith(connection)}
+    adopted = double.add_admin_key()
     (lab.path / "variables.json").write_text(
         json.dumps(
             {
                 "vault_openai_admin_key": double.admin_key,
                 "vault_openai_research_admin_key": double.admin_key,
+                "vault_openai_adopted_key": adopted["value"],
+                "openai_adopted_key_id": adopted["id"],
                 "website_env_file": str(lab.path / "website.env"),
             }
         )

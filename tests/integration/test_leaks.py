@@ -30,6 +30,24 @@ def _play(lab: Lab) -> list[object]:
         {"ephemeral.openai.openai_config": {**config, "admin_api_key": "a " + ADMIN_KEY, "update_admin_key": "always"}}
         | refused,
         {"ephemeral.openai.openai_config": {**config, "unknown": 1}} | refused,
+        {
+            "ephemeral.openai.openai_admin_key": {"rotate": "always", "overlap": "1h"},
+            "register": "rotated",
+            "diff": True,
+        },
+        {"ansible.builtin.debug": {"var": "rotated"}},
+        # Nobody knows the rotated key, so the rest goes on with one that is adopted.
+        {
+            "ephemeral.openai.openai_admin_key": {
+                "new_admin_api_key": "{{ vault_other_key }}",
+                "new_admin_api_key_id": "{{ vault_other_key_id }}",
+            },
+            "diff": True,
+        },
+        {"ephemeral.openai.openai_admin_key": {"new_admin_api_key": ADMIN_KEY, "new_admin_api_key_id": "key_x"}}
+        | refused,
+        {"ephemeral.openai.openai_admin_key": {"new_admin_api_key": "{{ vault_other_key }}"}} | refused,
+        {"ephemeral.openai.openai_config": {**config, "update_admin_key": "always"}} | refused,
         {"ephemeral.openai.openai_config_info": {}, "register": "info"},
         {"ansible.builtin.debug": {"var": "info"}},
         {"ephemeral.openai.openai_role": {"name": "my-role", "project_id": "proj_lab"}, "diff": True},
@@ -72,7 +90,14 @@ def test_no_secret_is_printed_or_written(lab: Lab, temporary: Path) -> None:
     # Not through the environment: that is one of the facts that are gathered and cached.
     variables = lab.path / "variables.yml"
     vault = VaultLib([("default", VaultSecret(VAULT_PASSWORD.encode()))])
-    variables.write_bytes(vault.encrypt(json.dumps({"vault_admin_key": lab.double.admin_key})))
+    other = lab.double.add_admin_key()
+    secrets["adopted key"] = other["value"]
+    named = {
+        "vault_admin_key": lab.double.admin_key,
+        "vault_other_key": other["value"],
+        "vault_other_key_id": other["id"],
+    }
+    variables.write_bytes(vault.encrypt(json.dumps(named)))
     # An OpenAI, or a proxy before it, that gives away what it was sent.
     lab.double.fault(kind="refuse", status=403, method="POST", path="proj_nowhere", echo_authorization=True)
     run = lab.play(_play(lab), "-i", "one,two,", "-c", "local", "-vvvv", "-e", f"@{variables}", env=env, timeout=180)

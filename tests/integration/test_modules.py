@@ -80,6 +80,15 @@ def test_everything_once_and_again(lab: Lab) -> None:
         "api_endpoint": lab.double.url,
         "organization_id": lab.double.organization,
         "admin_api_key_id": lab.double.admin_key_id,
+        "admin_api_key_expires_at": None,
+        "rotation_period": None,
+        "rotation_schedule": None,
+        "rotation_window": None,
+        "disable_automated_rotation": False,
+        "last_rotated": None,
+        "next_rotation": None,
+        "previous_admin_api_key_id": None,
+        "previous_admin_api_keys": [],
     }
     assert first[1]["project"] == {"name": "web", "project_id": PROJECT, "description": "d"}
     assert first[2]["role"] == {

@@ -14,6 +14,7 @@ from lab import MARKER, Lab
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
+    active_records,
     find_record,
     issue,
     matching,
@@ -198,6 +199,107 @@ def test_refused_where_there_is_another_mount_of_that_name(nodes: Nodes) -> None
     with pytest.raises(OpenAICredsError, match="has a state in the store vault_kv already"):
         moved(source, target, "vault_kv")
     assert usable(source) and usable(target)
+
+
+def test_nobody_begins_in_the_target_while_documents_arrive(nodes: Nodes) -> None:
+    """A bootstrap playbook that is pointed there already waits, and what it would have written does not stop the move."""
+    nodes.files.configure()
+    issue(nodes.mount("vaulted_file"), "my-role")
+    source, target = nodes.mount("vaulted_file"), nodes.mount("vault_kv")
+    source.store = Dying(source.store, [2], after=False)
+    with pytest.raises(Killed):
+        moved(source, target, "vault_kv")
+    with pytest.raises(OpenAICredsError, match="is being moved to the store vault_kv"):
+        nodes.vault.configure()
+    assert moved(nodes.mount("vaulted_file"), nodes.mount("vault_kv"), "vault_kv") == 1
+    assert usable(nodes.mount("vault_kv"))
+
+
+def test_what_was_emptied_makes_way(nodes: Nodes) -> None:
+    nodes.files.configure()
+    nodes.vault.configure()
+    target = nodes.mount("vault_kv")
+
+    def empty(data: dict[str, t.Any]) -> bool:
+        for section in data.values():
+            section.clear()
+        return True
+
+    target.define(empty)
+    assert moved(nodes.mount("vaulted_file"), target, "vault_kv") == 0
+    assert usable(target)
+
+
+def test_a_target_that_cannot_be_written_leaves_the_source_in_use(nodes: Nodes) -> None:
+    nodes.files.configure()
+    source, target = nodes.mount("vaulted_file"), nodes.mount("vault_kv")
+
+    def refuse(*_writes: Write) -> None:
+        raise OpenAICredsError("no")
+
+    target.store.write = refuse  # type: ignore[method-assign]
+    with pytest.raises(OpenAICredsError, match="no"):
+        moved(source, target, "vault_kv")
+    assert usable(source)
+
+
+def test_a_mover_that_was_overtaken_stops(nodes: Nodes) -> None:
+    """It stood still for so long that another one has finished; a renewal in the target stays."""
+    nodes.files.configure()
+    lease_id = issue(nodes.mount("vaulted_file"), "my-role")["lease_id"]
+    slow, target = nodes.mount("vaulted_file"), nodes.mount("vault_kv")
+    scan = slow.store.scan
+    ends = []
+
+    def standing_still(prefix: str, due_before: int | None = None) -> t.Any:
+        documents = list(scan(prefix, due_before))
+        if prefix == "leases/" and documents and not ends:
+            ends.append(0)
+            moved(nodes.mount("vaulted_file"), nodes.mount("vault_kv"), "vault_kv")
+            there = nodes.mount("vault_kv")
+            record = find_record(there, lease_id)
+            assert record
+            ends.append(renew(there, record, 7200, dry_run=False).lease["expires_at"])
+        return iter(documents)
+
+    slow.store.scan = standing_still  # type: ignore[method-assign]
+    with pytest.raises(OpenAICredsError, match="was changed, or is being moved, by somebody else"):
+        moved(slow, target, "vault_kv")
+    assert held(nodes.mount("vault_kv")) == {lease_id: ("active", ends[1])}
+
+
+def test_a_renewal_that_comes_too_late_fails(nodes: Nodes) -> None:
+    """Also where nothing has to be asked of OpenAI."""
+    nodes.files.configure(native_expiry=False)
+    lease_id = issue(nodes.mount("vaulted_file"), "my-role")["lease_id"]
+    source = nodes.mount("vaulted_file")
+    record = find_record(source, lease_id)
+    assert record
+    stopped = nodes.mount("vaulted_file")
+    stopped.store = Dying(stopped.store, [3], after=False)
+    with pytest.raises(Killed):
+        moved(stopped, nodes.mount("vault_kv"), "vault_kv")
+    with pytest.raises(OpenAICredsError, match="is being moved"):
+        renew(source, record, 7200, dry_run=False)
+    moved(nodes.mount("vaulted_file"), nodes.mount("vault_kv"), "vault_kv")
+    for act in (lambda: find_record(source, lease_id), lambda: active_records(source, [lease_id])):
+        with pytest.raises(OpenAICredsError, match="has been moved"):
+            act()
+
+
+def test_a_run_elsewhere_counts_until_its_claim_is_old(nodes: Nodes) -> None:
+    nodes.files.configure()
+    source = nodes.mount("vaulted_file")
+    elsewhere = {**this_process(), "machine": "another"}
+    for age, refused in ((599, True), (600, False)):
+        spent = {"kind": "spent", "run": elsewhere, "created_at": source.now() - age}
+        source.store.write(Write("intents/cx", spent))
+        if refused:
+            with pytest.raises(OpenAICredsError, match="is in use by 1 other run"):
+                moved(source, nodes.mount("vault_kv"), "vault_kv", dry_run=True)
+        else:
+            moved(source, nodes.mount("vault_kv"), "vault_kv", dry_run=True)
+        source.store.delete("intents/cx")
 
 
 def test_an_issue_that_begins_before_the_move_fails_or_is_seen(nodes: Nodes, double: Double) -> None:

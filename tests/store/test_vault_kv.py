@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
     from bao import Bao
 
 MADE_UP = "index of the test"
-#: What becomes of a request: a status instead of an answer, "drop" before or "lose" after it was made.
+#: What becomes of a request: a status instead of an answer, "drop" before, "lose" or "cut" short after it was made.
 Fault = int | str
 
 
@@ -65,6 +65,13 @@ class Proxy:
                 content = response.read()
                 if fault == "lose":
                     self.close_connection = True
+                    return
+                if fault == "cut":
+                    self.close_connection = True
+                    self.send_response(response.status)
+                    self.send_header("Transfer-Encoding", "chunked")
+                    self.end_headers()
+                    self.wfile.write(b'5\r\n{"re\r\n')
                     return
                 self.answer(response.status, response.headers.get("Content-Type") or "", content)
 
@@ -318,12 +325,23 @@ def test_nothing_of_a_deleted_document_is_left(opened: Opened, bao: Bao) -> None
 def test_a_crash_between_a_document_and_its_time_is_never_too_late(opened: Opened, bao: Bao) -> None:
     """After any number of requests of a write, the document is found by whoever looks for what is due."""
     now = int(time.time())
-    for due in (now + 4000, now - 4000, now + 100, now - 100):
+    for before, due in (
+        (now, now + 4000),
+        (now, now - 4000),
+        (now, now + 100),
+        (now, now - 100),
+        (now + 4000, now),
+        (now - 4000, now),
+    ):
         for allowed in range(4):
             store = opened()
             folder = f"leases/{bucket(now)}"
             path = f"{folder}/{store.new_key(folder, now)}"
             store.write(Write(path, {}, 0, now))
+            version = 1
+            if before != now:
+                store.write(Write(path, {}, version, before))
+                version += 1
             requests = []
 
             def dies(*_args: t.Any, requests: list[int] = requests, allowed: int = allowed, **_kwargs: t.Any) -> None:
@@ -339,19 +357,53 @@ def test_a_crash_between_a_document_and_its_time_is_never_too_late(opened: Opene
 
             store._request = dying  # type: ignore[method-assign]
             try:
-                store.write(Write(path, {}, 1, due))
+                store.write(Write(path, {}, version, due))
             except KeyboardInterrupt:
                 pass
             fresh = opened()
             document = fresh.read(path)
             assert document
-            truth = due if document.version == 2 else now
-            assert path in [one.path for one in fresh.scan("leases/", truth)], (due - now, allowed)
+            truth = due if document.version > version else before
+            assert path in [one.path for one in fresh.scan("leases/", truth)], (before - now, due - now, allowed)
             fresh.delete(path)
             # What may be left is a name without a document; it does not count, and goes when its time has come.
             assert fresh.summary("leases/").count == 0
             assert list(fresh.scan("leases/", now + 10**5)) == []
             assert names(bao, store, "leases/") == []
+
+
+def test_a_redirect_that_makes_a_write_a_read_is_refused(opened: Opened, proxy: Proxy) -> None:
+    store = opened()
+    store.write(Write("a/x", {"n": 1}))
+    proxy.answer_headers = {"Location": "/v1/secret/data/elsewhere"}
+    proxy.faults = [("POST|PUT", 301, 1)]
+    assert "redirects to another address; give that one" in refused(store.write, Write("a/x", {"n": 2}, 1))
+
+
+def test_an_answer_that_is_cut_off_is_asked_for_again(opened: Opened, proxy: Proxy) -> None:
+    store = opened()
+    store.write(Write("a/x", {"n": 1}))
+    proxy.faults = [(".", "cut", 2)]
+    assert store.read("a/x")
+    proxy.faults = [("POST|PUT", "cut", 1)]
+    store.write(Write("a/x", {"n": 2}, 1))
+    assert opened().read("a/x").version == 2  # type: ignore[union-attr]
+
+
+def test_in_a_namespace(bao: Bao) -> None:
+    name = f"team{secrets.token_hex(4)}"
+    bao.client().adapter.post(f"/v1/sys/namespaces/{name}")
+
+    def connect(adapter: type) -> hvac.Client:
+        return hvac.Client(url=bao.address, token=bao.root_token, namespace=name, adapter=adapter)
+
+    client = connect(hvac.adapters.JSONAdapter)
+    client.sys.enable_secrets_engine("kv", path="secret", options={"version": "2"})
+    store = VaultKVStore(connect, engine_mount_point="secret", kv_path="a", mount="m", log=lambda _line: None)
+    store.write(Write("a/x", {"n": 1}))
+    assert store.read("a/x")
+    assert [one.path for one in store.scan("a/")] == ["a/x"]
+    assert client.secrets.kv.v2.read_secret_version("a/m/a/x", raise_on_deleted_version=True)
 
 
 def test_long_lists_are_read_page_by_page(opened: Opened, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:

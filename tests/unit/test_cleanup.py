@@ -36,7 +36,11 @@ DEAD = {**this_process(), "started": 1}
 #: Somebody else who certainly runs.
 PARENT = process_of(os.getppid())
 ELSEWHERE = {"machine": "elsewhere", "pid": 1, "started": 1}
-EMPTY: Data = {"revoked": [], "checked_in": [], "recovered": [], "orphans": [], "failed": [], "active": 0}
+EMPTY: Data = {
+    **{name: [] for name in ("revoked", "checked_in", "recovered", "orphans", "failed", "admin_api_keys")},
+    "rotated": False,
+    "active": 0,
+}
 
 
 def clean(mount: Mount, **options: t.Any) -> Data:

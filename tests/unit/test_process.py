@@ -14,6 +14,9 @@ import pytest
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import (
     Process,
+    at_work,
+    is_abandoned,
+    is_at_work,
     is_running,
     this_process,
     this_run,
@@ -113,3 +116,31 @@ def test_a_process_that_calls_itself_strangely() -> None:
     finally:
         process.kill()
         process.join()
+
+
+def test_work_that_this_process_is_not_at_was_given_up() -> None:
+    me = this_process()
+    assert is_at_work(me, "some work") is False
+    with at_work("some work"):
+        assert is_at_work(me, "some work") is True
+        assert is_at_work(me, "other work") is False
+    assert is_at_work(me, "some work") is False
+
+
+def test_work_of_others(child: tuple[t.Any, Process, Process]) -> None:
+    process, its, _run = child
+    assert is_at_work(None, "some work") is False
+    assert is_at_work(its, "some work") is True
+    process.kill()
+    process.join()
+    assert is_at_work(its, "some work") is False
+    assert is_at_work({**its, "machine": "elsewhere"}, "some work") is None
+
+
+def test_what_is_abandoned() -> None:
+    assert is_abandoned(False, 1000, 1000, 600)
+    assert not is_abandoned(True, 0, 10**9, 600)
+    assert not is_abandoned(None, 1000, 1599, 600)
+    assert is_abandoned(None, 1000, 1600, 600)
+    assert not is_abandoned(None, 1000, 401, 600), "clocks differ a little"
+    assert is_abandoned(None, 1000, 400, 600), "a clock was set back"

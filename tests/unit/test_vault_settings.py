@@ -222,7 +222,7 @@ def test_proxies(given: t.Any, proxies: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "retries"), [(0, 0), ("3", 3), ({"total": 4, "backoff_factor": 1}, 4), ({}, 0), ('{"total": 5}', 5)]
+    ("given", "retries"), [(0, 0), ("3", 3), ({"total": 4, "backoff_factor": 1}, 4), ({}, None), ('{"total": 5}', 5)]
 )
 def test_retries(given: t.Any, retries: int) -> None:
     assert resolve({"retries": given})["retries"] == retries

@@ -1,0 +1,60 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.ephemeral.openai.plugins.modules.openai_admin_key import DOCUMENTATION
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import parse_duration
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.rotation import (
+    LONGEST_EXPIRY,
+    Report,
+    adopt,
+    public_rotation,
+    rotate,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.schedule import expiry_warning
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+
+
+class ActionModule(OpenAIAction):
+    DOCUMENTATION = DOCUMENTATION
+    MUTUALLY_EXCLUSIVE = (("new_admin_api_key", "expires_in"),)
+
+    def act(self, mount: Mount, args: Data) -> Data:
+        overlap = parse_duration(args["overlap"], "overlap", least=0)
+        expires_in = None if args["expires_in"] is None else parse_duration(args["expires_in"], "expires_in")
+        if expires_in is not None and expires_in > LONGEST_EXPIRY:
+            raise OpenAICredsError(f"expires_in: OpenAI takes at most {LONGEST_EXPIRY // 86400} days")
+        value, key_id = args["new_admin_api_key"], args["new_admin_api_key_id"]
+        if (value is None) != (key_id is None):
+            raise OpenAICredsError("new_admin_api_key, new_admin_api_key_id: give both of them, or neither")
+        if value is not None:
+            report = adopt(mount, value, key_id, overlap=overlap, dry_run=self.check_mode)
+        else:
+            always = args["rotate"] == "always"
+            report = rotate(mount, always=always, overlap=overlap, expires_in=expires_in, dry_run=self.check_mode)
+        return self._result(mount, report)
+
+    def _result(self, mount: Mount, report: Report) -> Data:
+        config = mount.definitions("config")
+        shown = public_rotation(mount, config)
+        warnings = [
+            f"admin key {key_id} would not go, it is tried again: {error}" for key_id, error in report.failed.items()
+        ]
+        if report.busy:
+            warnings.append("somebody else is rotating the admin key; nothing was done")
+        if warning := expiry_warning(config, mount.now()):
+            warnings.append(warning)
+        return {
+            "changed": report.changed,
+            "rotated": report.rotated,
+            "admin_api_key_id": config["admin_api_key_id"],
+            **shown,
+            "previous_admin_api_key_id": report.replaced or shown["previous_admin_api_key_id"],
+            **({"warnings": warnings} if warnings else {}),
+        }
