@@ -21,7 +21,6 @@ version is looked at, and is a success if it is found to be there.
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import re
@@ -138,12 +137,16 @@ class VaultKVStore(Store):
         later = new and before is not None and before < write.due
         # At every instant the earliest time that names tell must not be later than the truth.
         old = None if before in (None, named, write.due) or not _is_named(write.path, before) else before
-        if new and not later:
-            self._put_due(write)
+        named_ahead = new and not later and self._put_due(write)
         if old is not None and write.due == named and write.due < old:
             # Its own name counts again, and tells the earlier time.
             self._destroy(_due_path(write.path, old))
-        self._put_document(write)
+        try:
+            self._put_document(write)
+        except Conflict:
+            if named_ahead:
+                self._destroy(_due_path(write.path, write.due))
+            raise
         if later:
             self._put_due(write)
         if old is not None:
@@ -159,9 +162,13 @@ class VaultKVStore(Store):
             seen = self._seen.get(path)
         return seen[1] if seen else None
 
-    def _put_due(self, write: Write) -> None:
-        with contextlib.suppress(Conflict):  # it is there
+    def _put_due(self, write: Write) -> bool:
+        """Write the name that tells when a document is due; says whether it was not there before."""
+        try:
             self._put(_due_path(write.path, write.due), {}, 0)
+        except Conflict:
+            return False
+        return True
 
     def _put_document(self, write: Write) -> None:
         mark = secrets.token_hex(8)
