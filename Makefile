@@ -1,7 +1,8 @@
 # The developer manual: every chore is a target. Each sets up what it needs, below .venv and .build.
 #
 #   make demo       run the main job end to end and narrate it (against a test double, or OpenAI: see make demo)
-#   make test       run the tests
+#   make test       run the tests, but for those that take minutes each
+#   make test-long  run the others: each crash and race on the store in Vault, too, and a thousand rotations
 #   make lint       ruff, mypy, ansible-lint (production profile), changelog
 #   make sanity     ansible-test sanity
 #   make molecule   the molecule scenarios
@@ -25,7 +26,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test lint sanity molecule bench live clean
+.PHONY: help demo test test-long lint sanity molecule bench live clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -49,7 +50,11 @@ demo: $(VENV)/ready $(SELF)
 	$(VENV)/bin/python tests/demo.py
 
 test: $(VENV)/ready $(SELF)
-	$(VENV)/bin/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS) tests
+	$(VENV)/bin/python -m pytest -n 4 --dist worksteal -m "not long" $(PYTEST_ARGS) tests
+
+test-long: export OPENAI_CREDS_TEST_ROTATIONS ?= 1000
+test-long: $(VENV)/ready $(SELF)
+	$(VENV)/bin/python -m pytest -n 4 --dist worksteal -m long --timeout 1200 $(PYTEST_ARGS) tests
 
 # What the bench compares with comes with Ansible's community package.
 .build/community/ready: $(VENV)/ready

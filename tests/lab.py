@@ -31,7 +31,11 @@ VAULT_PASSWORD = "VaultPasswordOfTheTests-7f3a"
 #: In every key that the double makes, so that a leak is found by looking for it.
 MARKER = "LEAKMARKER4f1c"
 PROJECT = "proj_lab"
-BOTH_STORES = pytest.mark.parametrize("lab_store", ["vaulted_file", pytest.param("vault_kv", marks=pytest.mark.once)])
+BOTH_STORES = pytest.mark.parametrize("lab_store", ["vaulted_file", "vault_kv"])
+#: The same where each takes minutes.
+BOTH_STORES_LONG = pytest.mark.parametrize(
+    "lab_store", ["vaulted_file", pytest.param("vault_kv", marks=pytest.mark.long)]
+)
 COLLECTIONS = Path(__file__).resolve().parent.parent / ".build" / "collections"
 
 #: What a role is like unless a test says otherwise.

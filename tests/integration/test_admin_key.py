@@ -85,7 +85,7 @@ def _in_a_process(work: t.Callable[[], None], lifetime: float | None) -> None:
     os.waitpid(pid, 0)
 
 
-@pytest.mark.once
+@pytest.mark.long
 def test_rotations_with_random_kills_and_faults(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each in a process of its own; half of them are killed, a third of the answers go wrong, 429 among them."""
     monkeypatch.setattr(client, "_BACKOFF_SECONDS", 0.001)
@@ -112,7 +112,7 @@ def test_rotations_with_random_kills_and_faults(lab: Lab, monkeypatch: pytest.Mo
 # At once, and beside other work.
 
 
-@pytest.mark.once
+@pytest.mark.long
 def test_20_playbooks_at_once_rotate_once(lab: Lab) -> None:
     make_due(lab)
     lab.double.settings(latency=0.05)
@@ -136,7 +136,7 @@ def test_20_playbooks_at_once_rotate_once(lab: Lab) -> None:
     agree(lab)
 
 
-@pytest.mark.once
+@pytest.mark.long
 def test_200_credentials_while_the_key_is_rotated_10_times(lab: Lab) -> None:
     lab.configure()
     started, rotated = threading.Event(), 0

@@ -8,14 +8,14 @@ import subprocess
 import time
 
 import pytest
-from lab import BOTH_STORES, Lab
+from lab import BOTH_STORES_LONG, Lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils import client
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import active_records, issue, revoke
 
-pytestmark = BOTH_STORES
+pytestmark = BOTH_STORES_LONG
 
 
 def test_16_processes_issue_20_each(lab: Lab) -> None:

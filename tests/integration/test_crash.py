@@ -11,13 +11,13 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from lab import BOTH_STORES, PROJECT, Lab, new_lab
+from lab import BOTH_STORES_LONG, PROJECT, Lab, new_lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import INTENTS, find_record, issue, revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import is_running
 
-pytestmark = BOTH_STORES
+pytestmark = BOTH_STORES_LONG
 
 KILLER = Path(__file__).parent.parent / "killer"
 

@@ -28,7 +28,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cl
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import INTENTS, issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Write
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.long
 
 #: A client token of OpenBao or Vault.
 TOKEN = re.compile(rb"\b(?:[sbr]|hv[sbr])\.[A-Za-z0-9_-]{20,}")

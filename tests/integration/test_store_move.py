@@ -30,8 +30,6 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Stor
 if t.TYPE_CHECKING:
     from bao import Bao
 
-pytestmark = pytest.mark.once
-
 
 class Nodes(t.NamedTuple):
     """A control node whose state is in vaulted files, and one with the same mount in Vault."""
