@@ -264,11 +264,11 @@ def test_a_token_without_the_policy_is_told_so(opened: Opened, bao: Bao) -> None
     assert "no secrets engine at 'secret', or the token's policy gives no access" in refused(opened(none).read, "a/x")
     store = opened()
     base = store._base
-    for capability, path, act in (
-        ("write", f"secret/data/{base}/*", lambda store: store.write(Write("a/y", {}))),
-        ("read", f"secret/data/{base}/*", lambda store: store.read("a/x")),
-        ("list", f"secret/metadata/{base}/*", lambda store: list(store.scan("a/"))),
-        ("delete", f"secret/metadata/{base}/*", lambda store: store.delete("a/x")),
+    for capability, act in (
+        ("write", lambda store: store.write(Write("a/y", {}))),
+        ("read", lambda store: store.read("a/x")),
+        ("list", lambda store: list(store.scan("a/"))),
+        ("delete", lambda store: store.delete("a/x")),
     ):
         kept = {"data": ["create", "read", "update"], "metadata": ["list", "delete"]}
         if capability == "write":
@@ -285,7 +285,7 @@ def test_a_token_without_the_policy_is_told_so(opened: Opened, bao: Bao) -> None
         client.sys.create_or_update_policy(policy, rules)
         token = client.auth.token.create(policies=[policy], ttl="5m", no_default_policy=True)["auth"]["client_token"]
         text = refused(act, opened(token))
-        assert f"does not let this token {capability} {path.split('/')[0]}/" in text, text
+        assert f"does not let this token {capability} secret/" in text, text
     ended = client.auth.token.create(policies=["root"], ttl="1s")["auth"]["client_token"]
     client.revoke_token(ended)
     assert "or it has ended" in refused(opened(ended).read, "a/x")
@@ -322,6 +322,19 @@ def test_nothing_of_a_deleted_document_is_left(opened: Opened, bao: Bao) -> None
     assert names(bao, store, "") == []
 
 
+def dies_after(store: VaultKVStore, allowed: int) -> None:
+    """Let a store make so many requests and no more."""
+    request, left = store._request, [allowed]
+
+    def dying(what: str, *args: t.Any) -> t.Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return request(what, *args)
+
+    store._request = dying  # type: ignore[method-assign]
+
+
 def test_a_crash_between_a_document_and_its_time_is_never_too_late(opened: Opened, bao: Bao) -> None:
     """After any number of requests of a write, the document is found by whoever looks for what is due."""
     now = int(time.time())
@@ -342,20 +355,7 @@ def test_a_crash_between_a_document_and_its_time_is_never_too_late(opened: Opene
             if before != now:
                 store.write(Write(path, {}, version, before))
                 version += 1
-            requests = []
-
-            def dies(*_args: t.Any, requests: list[int] = requests, allowed: int = allowed, **_kwargs: t.Any) -> None:
-                requests.append(1)
-                if len(requests) > allowed:
-                    raise KeyboardInterrupt
-
-            request = store._request
-
-            def dying(what: str, *args: t.Any, dies: t.Any = dies, request: t.Any = request) -> t.Any:
-                dies()
-                return request(what, *args)
-
-            store._request = dying  # type: ignore[method-assign]
+            dies_after(store, allowed)
             try:
                 store.write(Write(path, {}, version, due))
             except KeyboardInterrupt:
