@@ -181,8 +181,12 @@ class Lab:
 
     def start(self, plays: t.Any, *args: str, env: t.Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start a playbook in a process group of its own."""
+        return self.start_playbook(self.playbook(plays), *args, env=env)
+
+    def start_playbook(self, *args: str, env: t.Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start one that is there, by its path or name, in a process group of its own."""
         return subprocess.Popen(
-            ("ansible-playbook", self.playbook(plays), *args),
+            ("ansible-playbook", *args),
             cwd=self.path,
             env={**self.env, **(env or {})},
             stdin=subprocess.DEVNULL,
@@ -190,6 +194,19 @@ class Lab:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+    def everything_written(self, temporary: Path) -> dict[str, str]:
+        """Return what makes a run leave behind all that Ansible ever writes: below the lab's folder, or a temporary one."""
+        return {
+            "TMPDIR": str(temporary),
+            "ANSIBLE_LOG_PATH": str(self.path / "ansible.log"),
+            "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
+            "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(self.path / "facts"),
+            "ANSIBLE_RETRY_FILES_ENABLED": "1",
+            "ANSIBLE_RETRY_FILES_SAVE_PATH": str(self.path / "retry"),
+            "ANSIBLE_CALLBACKS_ENABLED": "ephemeral.openai.openai_leases",
+            "ANSIBLE_KEEP_REMOTE_FILES": "1",
+        }
 
     def accounts(self) -> set[str]:
         """Return the names of the service accounts that exist at OpenAI."""

@@ -503,7 +503,9 @@ def revoke(
         client = mount.openai()
     except OpenAICredsError:
         # As with an issue: if the mount moves, it must not take along what this process has only begun.
-        mount.store.delete(*(write.path for write in writes))
+        begun = {write.path: write.data for write in writes}
+        found = mount.store.read_each(list(begun))
+        mount.store.delete(*(document.path for document in found if document.data == begun[document.path]))
         raise
     return _end(mount, client, ending, intents, force, concurrency)
 

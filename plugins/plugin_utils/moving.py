@@ -82,8 +82,8 @@ def _makes_way(there: Data, id_: str | None) -> bool:
 
 
 def _is_under_way(begun: Data, now: int, grace: int) -> bool:
-    running = is_running(begun["owner"])
-    return now < begun["created_at"] + grace if running is None else running and begun["owner"] != this_process()
+    at_work = begun["owner"] != this_process() and is_running(begun["owner"])
+    return not is_abandoned(at_work, begun["created_at"], now, grace)
 
 
 def _refuse_if_in_use(source: Mount, definitions: Data, grace: int) -> None:

@@ -107,7 +107,7 @@ class VaultKVStore(Store):
                 if is_there:
                     paths.append(path)
                 elif due is not None:
-                    self._destroy(_due_path(path, due))
+                    self._destroy(_name(path, due))
         for start in range(0, len(paths), _PAGE):
             for document in self.read_each(paths[start : start + _PAGE]):
                 if due_before is None or self._seen[document.path][1] <= due_before:
@@ -131,26 +131,24 @@ class VaultKVStore(Store):
         return f"{random_text(1)}-{base36(due, _DUE_DIGITS)}{random_text(11)}"
 
     def _write(self, write: Write) -> None:
-        named = _told(write.path)
         before = self._due(write.path, write.version) if write.version else None
-        new = write.due not in (named, before) and _is_named(write.path, write.due)
-        later = new and before is not None and before < write.due
+        old = _due_path(write.path, before) if before is not None else None
+        new = _due_path(write.path, write.due)
         # At every instant the earliest time that names tell must not be later than the truth.
-        old = None if before in (None, named, write.due) or not _is_named(write.path, before) else before
-        named_ahead = new and not later and self._put_due(write)
-        if old is not None and write.due == named and write.due < old:
-            # Its own name counts again, and tells the earlier time.
-            self._destroy(_due_path(write.path, old))
+        sooner = before is None or write.due < before
+        made = sooner and new not in (None, old) and self._put_name(new)
+        if sooner and new is None and old is not None:
+            self._destroy(old)
         try:
             self._put_document(write)
         except Conflict:
-            if named_ahead:
-                self._destroy(_due_path(write.path, write.due))
+            if made and new is not None:
+                self._destroy(new)
             raise
-        if later:
-            self._put_due(write)
-        if old is not None:
-            self._destroy(_due_path(write.path, old))
+        if not sooner and new not in (None, old):
+            self._put_name(new)
+        if old is not None and old != new:
+            self._destroy(old)
         self._seen[write.path] = (write.version + 1, write.due)
 
     def _due(self, path: str, version: int | None = None) -> int | None:
@@ -162,10 +160,10 @@ class VaultKVStore(Store):
             seen = self._seen.get(path)
         return seen[1] if seen else None
 
-    def _put_due(self, write: Write) -> bool:
-        """Write the name that tells when a document is due; says whether it was not there before."""
+    def _put_name(self, path: str) -> bool:
+        """Write the name of a time; says whether it was not there before."""
         try:
-            self._put(_due_path(write.path, write.due), {}, 0)
+            self._put(path, {}, 0)
         except Conflict:
             return False
         return True
@@ -183,8 +181,9 @@ class VaultKVStore(Store):
         due = self._due(path)
         self._destroy(path)
         self._seen.pop(path, None)
-        if due is not None and due != _told(path) and _is_named(path, due):
-            self._destroy(_due_path(path, due))
+        name = _due_path(path, due) if due is not None else None
+        if name is not None:
+            self._destroy(name)
 
     def _listed(self, prefix: str, due_before: int | None) -> t.Iterator[tuple[str, int | None, bool]]:
         """Yield the paths below a prefix, when each is due at the earliest (None where no name tells), and whether it is
@@ -379,18 +378,21 @@ def _told(path: str) -> int | None:
     return due if due is not None and _place(folder, due) == folder else None
 
 
-def _is_named(path: str, due: int) -> bool:
-    """Say whether there is a name for the time at which a document is due: not if it never is and has no bucket."""
-    folder = path.rpartition("/")[0]
-    return bool(due) if _place(folder, 0) == folder else True
-
-
 def _place(folder: str, due: int) -> str:
     """Return the folder in which one looks for what is due at some time."""
     parent, slash, last = folder.rpartition("/")
     return f"{parent}{slash}{min(last, bucket(due))}" if _BUCKET.fullmatch(f"{last}/") else folder
 
 
-def _due_path(path: str, due: int) -> str:
+def _due_path(path: str, due: int) -> str | None:
+    """Return the secret whose name tells when a document is due; None if its own does, or nobody looks for that."""
+    folder = path.rpartition("/")[0]
+    # What is never due is found by nobody, but in a bucket, which is not looked into before its time.
+    if due == _told(path) or (not due and _place(folder, due) == folder):
+        return None
+    return _name(path, due)
+
+
+def _name(path: str, due: int) -> str:
     folder, _slash, key = path.rpartition("/")
     return f"{_place(folder, due)}/{folder.rpartition('/')[2]}.{key}.{base36(due, _DUE_DIGITS)}"

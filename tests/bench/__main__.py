@@ -207,8 +207,8 @@ def seed(mount: Mount, count: int, hours: int) -> None:
         key = mount.store.new_key(f"leases/{hour}", ends)
         writes = []
         for _unused in range(min(64, count - made)):
-            group, dash, rest = key.rpartition("-")
-            unique = f"{hour}{group}{dash}{random_text(len(rest))}" if dash else f"{hour}{key[:8]}{random_text(12)}"
+            # In each store a key ends in so many random characters.
+            unique = f"{hour}{key[:-11]}{random_text(11)}"
             lease = {
                 "lease_id": f"{mount.name}/creds/my-role/{unique}",
                 "role": "my-role",

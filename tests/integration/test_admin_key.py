@@ -8,7 +8,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import threading
 import time
 import typing as t
@@ -116,19 +115,8 @@ def test_rotations_with_random_kills_and_faults(lab: Lab, monkeypatch: pytest.Mo
 def test_20_playbooks_at_once_rotate_once(lab: Lab) -> None:
     make_due(lab)
     lab.double.settings(latency=0.05)
-    processes = [
-        subprocess.Popen(
-            ("ansible-playbook", "ephemeral.openai.rotate"),
-            cwd=lab.path,
-            env=lab.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _unused in range(20)
-    ]
-    outs = [process.communicate(timeout=240)[0] for process in processes]
+    processes = [lab.start_playbook("ephemeral.openai.rotate") for _unused in range(20)]
+    outs = [process.communicate(timeout=240)[0].decode() for process in processes]
     assert [process.returncode for process in processes] == [0] * 20, outs
     assert sum("not rotated" not in out for out in outs) == 1
     creates = [request for request in lab.double.requests() if request["method"] == "POST"]

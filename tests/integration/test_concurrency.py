@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import subprocess
 import time
 
 import pytest
@@ -27,18 +26,7 @@ def test_16_processes_issue_20_each(lab: Lab) -> None:
             {"ansible.builtin.assert": {"that": f"{ids} | unique | length == 20"}},
         ]
     )
-    processes = [
-        subprocess.Popen(
-            ("ansible-playbook", playbook),
-            cwd=lab.path,
-            env=lab.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _unused in range(16)
-    ]
+    processes = [lab.start_playbook(playbook) for _unused in range(16)]
     for process in processes:
         out = process.communicate(timeout=240)[0]
         assert process.returncode == 0, out

@@ -77,16 +77,7 @@ def temporary() -> t.Iterator[Path]:
 def test_no_secret_is_printed_or_written(lab: Lab, temporary: Path) -> None:
     secrets = {"vault password": VAULT_PASSWORD, "admin key": lab.double.admin_key, "any key": MARKER}
     assert MARKER in lab.double.admin_key
-    env = {
-        "TMPDIR": str(temporary),
-        "ANSIBLE_LOG_PATH": str(lab.path / "ansible.log"),
-        "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
-        "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(lab.path / "facts"),
-        "ANSIBLE_RETRY_FILES_ENABLED": "1",
-        "ANSIBLE_RETRY_FILES_SAVE_PATH": str(lab.path / "retry"),
-        "ANSIBLE_CALLBACKS_ENABLED": "ephemeral.openai.openai_leases",
-        "ANSIBLE_KEEP_REMOTE_FILES": "1",
-    }
+    env = lab.everything_written(temporary)
     # Not through the environment: that is one of the facts that are gathered and cached.
     variables = lab.path / "variables.yml"
     vault = VaultLib([("default", VaultSecret(VAULT_PASSWORD.encode()))])

@@ -284,17 +284,7 @@ def test_no_secret_is_printed_or_written(
         {"ephemeral.openai.openai_cleanup": {"orphans": "delete"}},
     ]
     play = [{"hosts": "all", "gather_facts": True, "tasks": tasks}]
-    env = {
-        "TMPDIR": str(temporary),
-        "ANSIBLE_LOCAL_TEMP": str(temporary / "local"),
-        "ANSIBLE_LOG_PATH": str(lab.path / "ansible.log"),
-        "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
-        "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(lab.path / "facts"),
-        "ANSIBLE_RETRY_FILES_ENABLED": "1",
-        "ANSIBLE_RETRY_FILES_SAVE_PATH": str(lab.path / "retry"),
-        "ANSIBLE_CALLBACKS_ENABLED": "ephemeral.openai.openai_leases",
-        "ANSIBLE_KEEP_REMOTE_FILES": "1",
-    }
+    env = {**lab.everything_written(temporary), "ANSIBLE_LOCAL_TEMP": str(temporary / "local")}
     run = lab.play(play, "-i", "one,two,", "-c", "local", "-vvvv", "-e", f"@{variables}", env=env, timeout=180)
     searched: dict[str, str | re.Pattern[bytes]] = {name: login[name] for name in LOGINS[1:]}
     searched |= {"any token": TOKEN, "any key": MARKER, "vault password": VAULT_PASSWORD, "root token": raft.root_token}
