@@ -6,15 +6,27 @@
 
 from __future__ import annotations
 
+import itertools
 import typing as t
 
 from .durations import rfc3339
 from .errors import Conflict, OpenAICredsError
-from .leases import INTENTS, LEASES, Ended, Record, is_at_work, read_lease, revoke, settle, take_over
+from .leases import (
+    INTENTS,
+    LEASES,
+    Ended,
+    Record,
+    is_at_work,
+    is_being_ended,
+    read_lease,
+    revoke,
+    settle,
+    take_over,
+)
 from .mount import Mount
 from .process import is_abandoned, is_running
 from .rotation import recover
-from .store import Data, Document
+from .store import Data, Document, Survey
 
 if t.TYPE_CHECKING:
     from .client import OpenAI
@@ -40,36 +52,44 @@ def cleanup(
     result: Data = {name: [] for name in ("revoked", "checked_in", "recovered", "orphans", "failed")}
     mount.check_is_here()
     _recover_rotation(mount, grace, dry_run, result)
-    spent, interrupted, revocations, waiting = _sort_intents(mount, grace)
+    spent, interrupted, refused, waiting = _sort_intents(mount, grace)
     if not dry_run:
         mount.store.delete(*spent)
     left = _Recovery(mount, orphans, dry_run, result).run(interrupted, limit)
 
     now = mount.now()
-    revoking = {intent.data["lease"]["lease_id"] for intent in revocations + waiting}
-    due = [Record(intent.data["lease"], "failed", None, intent) for intent in revocations]
-    due += [
-        Record(lease.data, "expired", lease, None)
-        for lease in mount.store.scan(LEASES, due_before=now)
-        if lease.data["lease_id"] not in revoking
-    ]
-    ending = due if left is None else due[:left]
-    ended = [Ended(record.lease, None) for record in ending]
-    if not dry_run:
-        ended = revoke(mount, ending, only_due=True, concurrency=max_concurrency)
+    survey = mount.store.survey(LEASES, now)
+    ending = itertools.islice(_due(survey, refused, waiting, now, grace), left)
+    ended = (
+        [Ended(record.lease, None) for record in ending]
+        if dry_run
+        else revoke(mount, ending, only_due=True, concurrency=max_concurrency)
+    )
 
     result["revoked"] = sorted(one.lease["lease_id"] for one in ended if one.error is None)
     result["failed"] += [{"lease_id": one.lease["lease_id"], "error": one.error} for one in ended if one.error]
     result["failed"] += [
-        {"lease_id": intent.data["lease"]["lease_id"], "error": intent.data["error"]}
-        for intent in waiting
-        if intent.data["error"]
+        {"lease_id": intent.data["lease"]["lease_id"], "error": intent.data["error"]} for intent in waiting
     ]
-    summary = mount.store.summary(LEASES)
-    over = sum(record.document is not None for record in (due if dry_run else due[len(ending) :]))
-    result["active"] = summary.count - over
-    result["next_expiry"] = rfc3339(summary.earliest_due) if summary.earliest_due else None
+    # What the limit has left may be kept together with what is not due yet.
+    for _document in survey.due:
+        pass
+    result["active"] = survey.later
+    result["next_expiry"] = rfc3339(survey.next_due) if survey.next_due else None
     return result
+
+
+def _due(
+    survey: Survey, refused: t.Sequence[Document], waiting: t.Sequence[Document], now: int, grace: int
+) -> t.Iterator[Record]:
+    """Yield what has to be ended now: what was refused and is to be tried again, and leases that are due or were being
+    ended."""
+    for intent in refused:
+        yield Record(intent.data["lease"], "failed", None, intent)
+    known = {intent.data["lease"]["lease_id"] for intent in (*refused, *waiting)}
+    for document in survey.due:
+        if document.data["lease_id"] not in known and not is_being_ended(document, now, grace):
+            yield Record(document.data, "expired", document, None)
 
 
 def _recover_rotation(mount: Mount, grace: int, dry_run: bool, result: Data) -> None:
@@ -84,17 +104,17 @@ def _recover_rotation(mount: Mount, grace: int, dry_run: bool, result: Data) -> 
 
 
 def _sort_intents(mount: Mount, grace: int) -> tuple[list[str], list[Document], list[Document], list[Document]]:
-    """Return the claims that nobody needs, issues interrupted and watches, revocations to try now, and others."""
+    """Return the claims that nobody needs, issues interrupted and watches, refusals to try again now, and others."""
     now = mount.now()
     spent: list[str] = []
     interrupted: list[Document] = []
-    revocations: list[Document] = []
+    refused: list[Document] = []
     waiting: list[Document] = []
     for intent in mount.store.scan(INTENTS):
         data = intent.data
         if data["kind"] == "revoke":
-            due = data["retry_at"] <= now if data["attempts"] else is_left(intent, now, grace)
-            (revocations if due else waiting).append(intent)
+            again = data["retry_at"] <= now and not is_being_ended(intent, now, grace)
+            (refused if again else waiting).append(intent)
         elif data["kind"] == "watch":
             interrupted.append(intent)
         elif "run" in data and goes_on(data, now):
@@ -105,11 +125,11 @@ def _sort_intents(mount: Mount, grace: int) -> tuple[list[str], list[Document], 
             spent.append(intent.path)
         elif is_left(intent, now, grace):
             interrupted.append(intent)
-    return spent, interrupted, revocations, waiting
+    return spent, interrupted, refused, waiting
 
 
 def is_left(intent: Document, now: int, grace: int) -> bool:
-    """Say whether nobody is at an intent any more."""
+    """Say whether nobody is at an issue any more."""
     return is_abandoned(is_at_work(intent), intent.data["created_at"], now, grace)
 
 

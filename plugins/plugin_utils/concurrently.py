@@ -14,31 +14,37 @@ _T = t.TypeVar("_T")
 _R = t.TypeVar("_R")
 
 
-def concurrently(function: t.Callable[[_T], _R], items: t.Sequence[_T], limit: int) -> t.Iterator[_R]:
+def concurrently(function: t.Callable[[_T], _R], items: t.Iterable[_T], limit: int) -> t.Iterator[_R]:
     """Yield what function returns for each item as soon as it does, at most limit at a time.
 
-    Each is called once, also where fewer threads can be started, or none as while the interpreter ends: an executor of
-    the standard library leaves open what becomes of an item that it could not start a thread for.
+    Items are taken from where they come from one by one, when there is a thread for them. Each is called once, also where
+    fewer threads can be started, or none as while the interpreter ends: an executor of the standard library leaves open
+    what becomes of an item that it could not start a thread for.
     """
+    if isinstance(items, t.Sized):
+        limit = min(limit, len(items))
     left = iter(items)
     taking = threading.Lock()
     over = threading.Event()
-    results: queue.SimpleQueue[tuple[_R | None, BaseException | None]] = queue.SimpleQueue()
+    #: What became of an item: a result or an error. None when a thread has ended.
+    results: queue.SimpleQueue[tuple[_R | None, BaseException | None] | None] = queue.SimpleQueue()
 
     def work() -> None:
-        while not over.is_set():
-            with taking:
-                try:
-                    item = next(left)
-                except StopIteration:
-                    return
-            try:
+        try:
+            while not over.is_set():
+                with taking:
+                    try:
+                        item = next(left)
+                    except StopIteration:
+                        return
                 results.put((function(item), None))
-            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-                results.put((None, error))
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            results.put((None, error))
+        finally:
+            results.put(None)
 
     threads: list[threading.Thread] = []
-    for _unused in range(min(limit, len(items)) if limit > 1 and len(items) > 1 else 0):
+    for _unused in range(limit if limit > 1 else 0):
         thread = threading.Thread(target=work)
         try:
             thread.start()
@@ -46,11 +52,16 @@ def concurrently(function: t.Callable[[_T], _R], items: t.Sequence[_T], limit: i
             break
         threads.append(thread)
     if not threads:
-        yield from map(function, items)
+        yield from map(function, left)
         return
+    running = len(threads)
     try:
-        for _item in items:
-            result, error = results.get()
+        while running:
+            became = results.get()
+            if became is None:
+                running -= 1
+                continue
+            result, error = became
             if error is not None:
                 raise error
             yield t.cast(_R, result)

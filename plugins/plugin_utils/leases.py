@@ -4,19 +4,22 @@
 
 """Leases: issue, renew, revoke, find.
 
-    leases/<hour>/<key>    a lease, below the hour in which it was to end when it was issued
-    intents/<key>          work that has begun: a lease being issued, under a key of its own or that of a run's claim;
-                           or one being revoked, under its own key, also one that will not go
+    leases/<hour>/<key>    a lease, below the hour in which it was to end when it was issued; also one being revoked
+    intents/<key>          a lease being issued, under a key of its own or that of a run's claim; or one that OpenAI has
+                           refused to end, under its own key
 
-Record before effect: before an account is created, an intent holds its exact name; before a lease that is not yet due
-is revoked, an intent holds the lease. Whatever is interrupted, cleanup finds the intent and carries on (see cleanup).
+Record before effect: before an account is created, an intent holds its exact name; before one is deleted, its lease
+says who is ending it and is due at once. Whatever is interrupted, cleanup finds the record and carries on (see cleanup).
+That a lease is renewed, or being ended, is said by compare-and-set, so that one of two who try at once is refused.
 Lease ids end in the hour and the key, so that a lease is read from its id alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
+import threading
 import typing as t
 
 from .concurrently import concurrently
@@ -24,7 +27,7 @@ from .durations import rfc3339
 from .errors import ApiError, Conflict, OpenAICredsError, StoreError, quoted
 from .mount import Mount
 from .names import random_text, render_template
-from .process import at_work, is_running, this_process
+from .process import at_work, is_abandoned, this_process
 from .process import is_at_work as _is_at_work
 from .roles import Role, find_role
 from .store import Data, Document, Write, bucket
@@ -42,8 +45,8 @@ _CREATE_ROUNDS = 3
 WATCH_SECONDS = 600
 _FIRST_RETRY_SECONDS = 5
 _LONGEST_RETRY_SECONDS = 3600
-#: Ended leases whose records are removed together, so that records kept together are rewritten once.
-_FLUSH = 256
+#: How many batches of leases are ended at a time: while OpenAI is asked for one, the records of others are written.
+_BATCHES = 3
 
 
 def lease_path(lease_id: str) -> str:
@@ -54,8 +57,13 @@ def lease_path(lease_id: str) -> str:
     return f"{LEASES}{unique[:_HOUR_DIGITS]}/{unique[_HOUR_DIGITS:]}"
 
 
-def _revocation_path(lease_id: str) -> str:
-    """Return where it is recorded that a lease is to end: kept together like the leases themselves."""
+def due_at(lease: Data) -> int:
+    """Return the Unix time at which somebody has to look at a lease."""
+    return int(min(lease["expires_at"], lease["ending"]["at"]) if "ending" in lease else lease["expires_at"])
+
+
+def _refused_path(lease_id: str) -> str:
+    """Return where it is recorded that OpenAI has refused to end a lease: kept together like the leases themselves."""
     hour, _slash, key = lease_path(lease_id).removeprefix(LEASES).partition("/")
     return f"{INTENTS}{hour}{key}"
 
@@ -277,11 +285,16 @@ def _abandon(mount: Mount, intent: Document) -> None:
 
 
 def is_at_work(intent: Document) -> bool | None:
-    """Say whether the owner of an intent is still at it; None if that cannot be seen from here."""
-    owner = intent.data["owner"]
-    if intent.data["kind"] == "issue":
-        return _is_at_work(owner, intent.data["lease"]["lease_id"])
-    return owner is not None and is_running(owner)
+    """Say whether the owner of an issue's intent is still at it; None if that cannot be seen from here."""
+    return _is_at_work(intent.data["owner"], intent.data["lease"]["lease_id"])
+
+
+def is_being_ended(record: Document, now: int, grace: int) -> bool:
+    """Say whether somebody is ending the lease of a record just now; see is_abandoned."""
+    ending = record.data.get("ending")
+    return ending is not None and not is_abandoned(
+        _is_at_work(ending["owner"], ending["work"]), ending["at"], now, grace
+    )
 
 
 def take_over(mount: Mount, intent: Document) -> Document | None:
@@ -322,7 +335,7 @@ def settle(mount: Mount, client: OpenAI, intent: Document, found: t.Sequence[str
 class Record(t.NamedTuple):
     """A lease as it stands: the document of the lease, that of an intent, or both.
 
-    status is active, expired, pending (work on it has begun and not finished) or failed (it will not go).
+    status is active, expired, pending (it is being issued or ended) or failed (OpenAI has refused to end it).
     """
 
     lease: Data
@@ -351,7 +364,7 @@ class Record(t.NamedTuple):
 def records(mount: Mount) -> t.Iterator[Record]:
     """Yield every lease of a mount."""
     mount.check_is_here()
-    revoking = {
+    refused = {
         intent.data["lease"]["lease_id"]: intent
         for intent in mount.store.scan(INTENTS)
         if intent.data["kind"] == "revoke"
@@ -360,7 +373,7 @@ def records(mount: Mount) -> t.Iterator[Record]:
     for document in mount.store.scan(LEASES):
         lease_id = document.data["lease_id"]
         seen.add(lease_id)
-        intent = revoking.get(lease_id)
+        intent = refused.get(lease_id)
         yield _unfinished(intent, document) if intent else _issued(mount, document)
     # Again, since a lease that is found impossible to end while leases are read becomes an intent alone.
     alone = [intent for intent in mount.store.scan(INTENTS) if intent.data["kind"] in ("issue", "revoke")]
@@ -387,9 +400,10 @@ def find_record(mount: Mount, lease_id: str) -> Record | None:
     if not lease_id.startswith(f"{mount.name}/"):
         raise OpenAICredsError(f"lease_id: {quoted(lease_id)} is not of this mount, {mount.name!r}")
     document = read_lease(mount, lease_id)
-    intent = mount.store.read(_revocation_path(lease_id))
-    if intent and intent.data["lease"]["lease_id"] == lease_id:
-        return _unfinished(intent, document)
+    if document is None or "ending" in document.data:
+        refused = mount.store.read(_refused_path(lease_id))
+        if refused and refused.data["lease"]["lease_id"] == lease_id:
+            return _unfinished(refused, document)
     if document:
         return _issued(mount, document)
     # It may be being issued, which is recorded under another key.
@@ -400,19 +414,20 @@ def find_record(mount: Mount, lease_id: str) -> Record | None:
 
 
 def read_lease(mount: Mount, lease_id: str) -> Document | None:
-    """Return the document of a lease that is not yet being ended, or None."""
+    """Return the document of a lease, also of one being ended, or None."""
     return next(_read_leases(mount, [lease_id]), None)
 
 
 def active_records(mount: Mount, lease_ids: t.Iterable[str]) -> list[Record]:
     """Return those of these leases that nobody has begun to end."""
-    found = [Record(document.data, "active", document, None) for document in _read_leases(mount, lease_ids)]
+    found = _read_leases(mount, lease_ids)
+    active = [Record(document.data, "active", document, None) for document in found if "ending" not in document.data]
     mount.check_is_here()
-    return found
+    return active
 
 
 def _read_leases(mount: Mount, lease_ids: t.Iterable[str]) -> t.Iterator[Document]:
-    """Yield the documents of those of these leases that are not yet being ended."""
+    """Yield the documents of those of these leases that have one."""
     wanted = {lease_path(lease_id): lease_id for lease_id in lease_ids}
     for document in mount.store.read_each(list(wanted)):
         if document.data["lease_id"] == wanted[document.path]:
@@ -421,11 +436,11 @@ def _read_leases(mount: Mount, lease_ids: t.Iterable[str]) -> t.Iterator[Documen
 
 def _issued(mount: Mount, document: Document) -> Record:
     status = "active" if mount.now() < document.data["expires_at"] else "expired"
-    return Record(document.data, status, document, None)
+    return Record(document.data, "pending" if "ending" in document.data else status, document, None)
 
 
 def _unfinished(intent: Document, document: Document | None) -> Record:
-    status = "failed" if intent.data.get("attempts") else "pending"
+    status = "failed" if intent.data["kind"] == "revoke" else "pending"
     return Record(intent.data["lease"], status, document, intent)
 
 
@@ -457,22 +472,23 @@ def renew(mount: Mount, record: Record, increment: int | None, *, dry_run: bool)
             raise OpenAICredsError(
                 f"lease_id: {lease_id} was changed by somebody else at the same time; try again"
             ) from None
-        # Whoever ends a lease that is due looks at it after saying so, and this one looks for that after renewing it.
-        if mount.store.read(_revocation_path(lease_id)):
-            raise OpenAICredsError(f"lease_id: {lease_id} is being ended at the same time")
     return Record(renewed, "active", document, None)
 
 
 class Ended(t.NamedTuple):
-    """What became of a lease that was to be ended: error is None when its account is gone."""
+    """What became of a lease that was to be ended: error is None when its account is gone.
+
+    intent is the record of OpenAI's last refusal, if there has been one.
+    """
 
     lease: Data
     error: str | None
+    intent: Document | None = None
 
 
 def revoke(
     mount: Mount,
-    leases: t.Sequence[Record],
+    leases: t.Iterable[Record],
     *,
     force: bool = False,
     only_due: bool = False,
@@ -480,87 +496,88 @@ def revoke(
 ) -> list[Ended]:
     """End leases, and their records as that goes on; returns those that were to end.
 
-    With force their records go even if OpenAI refuses; with only_due, one that is renewed at the same time stays.
+    With force their records go even if OpenAI refuses; with only_due, one that somebody else renews or ends at the same
+    time is left to them.
     """
-    if not leases:
-        return []
-    intents = {record.lease["lease_id"]: record.intent for record in leases if record.intent}
-    writes = [_revocation(mount, record.lease) for record in leases if not record.intent]
-    try:
-        _write_revocations(mount, writes, concurrency)
-    except StoreError:
-        # Ending a key needs no record to be safe, and a full disk must not prevent it.
-        if not force:
-            raise
-    intents.update({write.data["lease"]["lease_id"]: Document(write.path, write.data, 1) for write in writes})
-    ending = [record.lease for record in leases]
-    if only_due:
-        looked_at = _read_leases(mount, (record.lease["lease_id"] for record in leases if not record.intent))
-        renewed = [document.data["lease_id"] for document in looked_at if document.data["expires_at"] > mount.now()]
-        mount.store.delete(*(intents.pop(lease_id).path for lease_id in renewed))
-        ending = [lease for lease in ending if lease["lease_id"] in intents]
-    try:
-        client = mount.openai()
-    except OpenAICredsError:
-        # As with an issue: if the mount moves, it must not take along what this process has only begun.
-        begun = {write.path: write.data for write in writes}
-        found = mount.store.read_each(list(begun))
-        mount.store.delete(*(document.path for document in found if document.data == begun[document.path]))
-        raise
-    return _end(mount, client, ending, intents, force, concurrency)
+    work = random_text(16)
+    calls = threading.Semaphore(concurrency)
 
-
-def _write_revocations(mount: Mount, writes: t.Sequence[Write], concurrency: int) -> None:
-    try:
-        mount.store.write(*writes)
-    except Conflict:
-        # Somebody else revokes one of them as well. It is enough that it is on record.
-        def again(write: Write) -> None:
-            with contextlib.suppress(Conflict):
-                mount.store.write(write)
-
-        for _unused in concurrently(again, writes, concurrency):
-            pass
-
-
-def _revocation(mount: Mount, lease: Data) -> Write:
-    data = {
-        "kind": "revoke",
-        "lease": {name: value for name, value in lease.items() if name != "api_key"},
-        "owner": this_process(),
-        "created_at": mount.now(),
-        "attempts": 0,
-        "error": None,
-        "retry_at": 0,
-    }
-    return Write(_revocation_path(lease["lease_id"]), data)
-
-
-def _end(
-    mount: Mount,
-    client: OpenAI,
-    leases: t.Sequence[Data],
-    intents: t.Mapping[str, Document],
-    force: bool,
-    concurrency: int,
-) -> list[Ended]:
-
-    def delete(lease: Data) -> Ended:
+    def end(batch: list[Record]) -> list[Ended]:
         try:
-            client.delete_service_account(lease["project_id"], lease["service_account_id"])
-        except OpenAICredsError as error:
-            return Ended(lease, str(error))
-        return Ended(lease, None)
+            batch = _mark(mount, batch, work, only_due)
+        except StoreError:
+            # Ending a key needs no record to be safe, and a full disk must not prevent it.
+            if not force:
+                raise
+        # As with an issue, after that: if the mount moves, either this sees it or the move sees what is marked.
+        client = mount.openai()
+        ended = list(concurrently(lambda record: _delete(client, calls, record), batch, concurrency))
+        _record_ended(mount, ended, force)
+        return ended
 
-    ended: list[Ended] = []
-    recorded = 0
-    for one in concurrently(delete, leases, concurrency):
-        ended.append(one)
-        if len(ended) - recorded >= _FLUSH:
-            _record_ended(mount, ended[recorded:], intents, force)
-            recorded = len(ended)
-    _record_ended(mount, ended[recorded:], intents, force)
-    return ended
+    batches: t.Iterable[list[Record]] = _batches(leases, mount.store.batch)
+    if isinstance(leases, t.Sequence):
+        batches = list(batches)
+    with at_work(work):
+        return [one for some in concurrently(end, batches, _BATCHES) for one in some]
+
+
+def _batches(leases: t.Iterable[Record], size: int) -> t.Iterator[list[Record]]:
+    left = iter(leases)
+    while batch := list(itertools.islice(left, size)):
+        yield batch
+
+
+def _mark(mount: Mount, batch: list[Record], work: str, only_due: bool) -> list[Record]:
+    """Say on the records of leases that they are being ended; returns those that are still to be."""
+    marks = [
+        (record, _being_ended(mount, record.intent or t.cast(Document, record.document), work)) for record in batch
+    ]
+    try:
+        mount.store.write(*(write for _record, write in marks))
+    except Conflict:
+        marked = concurrently(lambda one: _mark_one(mount, *one, work, only_due), marks, mount.store.batch)
+        return [record for record in marked if record]
+    return [_marked(record, write) for record, write in marks]
+
+
+def _mark_one(mount: Mount, record: Record, mark: Write, work: str, only_due: bool) -> Record | None:
+    while True:
+        found = mount.store.read(mark.path)
+        if found is None:
+            # Somebody else has ended it meanwhile, or OpenAI has refused.
+            return None if only_due else record
+        if found.data.get("ending", {}).get("work") == work:
+            return _marked(record, mark)
+        if found.version != mark.version:
+            if only_due:
+                return None
+            mark = _being_ended(mount, found, work)
+        with contextlib.suppress(Conflict):
+            mount.store.write(mark)
+            return _marked(record, mark)
+
+
+def _being_ended(mount: Mount, record: Document, work: str) -> Write:
+    ending = {"work": work, "owner": this_process(), "at": mount.now()}
+    # Nobody is given the key any more.
+    data = {**{name: value for name, value in record.data.items() if name != "api_key"}, "ending": ending}
+    return Write(record.path, data, record.version, due=due_at(data) if record.path.startswith(LEASES) else 0)
+
+
+def _marked(record: Record, mark: Write) -> Record:
+    document = Document(mark.path, mark.data, mark.version + 1)
+    return record._replace(intent=document) if record.intent else record._replace(document=document)
+
+
+def _delete(client: OpenAI, calls: threading.Semaphore, record: Record) -> Ended:
+    lease = record.lease
+    try:
+        with calls:
+            client.delete_service_account(lease["project_id"], lease["service_account_id"])
+    except OpenAICredsError as error:
+        return Ended(lease, str(error), record.intent)
+    return Ended(lease, None, record.intent)
 
 
 def retry_wait(attempts: int) -> int:
@@ -568,24 +585,29 @@ def retry_wait(attempts: int) -> int:
     return 0 if attempts == 1 else min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(attempts - 2, 20))
 
 
-def _record_ended(mount: Mount, ended: t.Sequence[Ended], intents: t.Mapping[str, Document], force: bool) -> None:
+def _record_ended(mount: Mount, ended: t.Sequence[Ended], force: bool) -> None:
     # Claims first: one without its lease would be taken for an issue that was interrupted.
     for one in ended:
         if "claim" in one.lease:
             claim = mount.store.read(one.lease["claim"])
             if claim and claim.data.get("lease", {}).get("lease_id") == one.lease["lease_id"]:
                 clear(mount, claim)
-    gone = []
     for one in ended:
-        lease_id = one.lease["lease_id"]
-        if one.error is None or force:
-            gone.append(lease_id)
-            continue
-        data = intents[lease_id].data
-        attempts = data["attempts"] + 1
-        retry_at = mount.now() + retry_wait(attempts)
-        failed = {**data, "attempts": attempts, "error": one.error, "retry_at": retry_at, "owner": None}
-        with contextlib.suppress(Conflict):  # somebody else has tried as well, and said so
-            mount.store.write(Write(intents[lease_id].path, failed, intents[lease_id].version))
+        if one.error is not None and not force:
+            with contextlib.suppress(Conflict):  # somebody else has tried as well, and said so
+                mount.store.write(_refused(mount, one.lease, one.error, one.intent))
     mount.store.delete(*(lease_path(one.lease["lease_id"]) for one in ended))
-    mount.store.delete(*(intents[lease_id].path for lease_id in gone))
+    mount.store.delete(*(one.intent.path for one in ended if one.intent and (one.error is None or force)))
+
+
+def _refused(mount: Mount, lease: Data, error: str, before: Document | None) -> Write:
+    """Return the record of a lease that OpenAI has refused to end: apart from the others, and tried again by cleanup."""
+    attempts = before.data["attempts"] + 1 if before else 1
+    data = {
+        "kind": "revoke",
+        "lease": {name: value for name, value in lease.items() if name not in ("api_key", "ending")},
+        "attempts": attempts,
+        "error": error,
+        "retry_at": mount.now() + retry_wait(attempts),
+    }
+    return Write(_refused_path(lease["lease_id"]), data, before.version if before else 0)

@@ -6,8 +6,9 @@
 
 1. The definitions of the source say that the mount is being moved, so that nobody begins to work on it; then those of
    the target say so.
-2. Nobody must be at work already: an issue looks at the definitions again after writing its intent, so that either it
-   sees the move or the move sees it. If somebody is, the definitions are as before.
+2. Nobody must be at work already: an issue looks at the definitions again after writing its intent, and a revocation
+   after marking the leases, so that either it sees the move or the move sees it. If somebody is, the definitions are as
+   before.
 3. Each document is written to the target, marked as moved in the source by compare-and-set, and then deleted there. A
    renewal that comes in between makes that fail, and the document is moved again; one that comes later fails.
 4. The definitions are written to the target, which opens the mount there, and those of the source say where it is.
@@ -21,7 +22,7 @@ import contextlib
 
 from .cleanup import is_left
 from .errors import Conflict, OpenAICredsError
-from .leases import INTENTS, LEASES
+from .leases import INTENTS, LEASES, due_at, is_being_ended
 from .mount import DEFINITIONS, Mount
 from .names import random_text
 from .process import is_abandoned, is_at_work, is_running, this_process, this_run
@@ -100,8 +101,12 @@ def _refuse_if_in_use(source: Mount, definitions: Data, grace: int) -> None:
             at_work += data["run"] != this_run() and not is_abandoned(
                 is_running(data["run"]), data["created_at"], now, grace
             )
-        elif data["kind"] in ("issue", "revoke") and not data.get("attempts"):
+        elif data["kind"] == "issue":
             at_work += not is_left(intent, now, grace)
+        else:
+            at_work += is_being_ended(intent, now, grace)
+    # What is being ended is due.
+    at_work += sum(is_being_ended(lease, now, grace) for lease in source.store.survey(LEASES, now).due)
     if at_work:
         raise OpenAICredsError(
             f"from: mount {source.name!r} is in use by {at_work} other run(s) or task(s); try again when they have ended"
@@ -164,4 +169,4 @@ def _move_batch(source: Mount, target: Mount, documents: list[Document]) -> int:
 
 
 def _due(document: Document) -> int:
-    return int(document.data["expires_at"]) if document.path.startswith(LEASES) else 0
+    return due_at(document.data) if document.path.startswith(LEASES) else 0

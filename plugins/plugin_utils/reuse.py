@@ -49,7 +49,7 @@ def shared_credential(mount: Mount, role_name: str, ttl: int | None, min_remaini
                     settle(mount, client, taken, accounts_of(client, taken.data["lease"]))
                 continue
             remaining = lease["expires_at"] - mount.now()
-            if remaining > 0 and remaining >= _least(min_remaining, lease["duration"]):
+            if "ending" not in lease and remaining > 0 and remaining >= _least(min_remaining, lease["duration"]):
                 return credential(lease, lease["api_key"]), False
         try:
             return issue(mount, role_name, ttl, Claim(path, version, run)), True

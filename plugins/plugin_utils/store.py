@@ -37,12 +37,22 @@ class Write:
     due: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """What is known of the documents below a prefix without opening them; earliest_due may be too early, never late."""
+@dataclasses.dataclass
+class Survey:
+    """What there is to do below a prefix: the documents that are due; of others how many there are, and when the first is.
 
-    count: int
-    earliest_due: int | None
+    Where it takes opening a document to know when it is due, it counts among the others only after due has come to it.
+    next_due may be too early, never late.
+    """
+
+    due: t.Iterator[Document] = dataclasses.field(default_factory=lambda: iter(()))
+    later: int = 0
+    next_due: int | None = None
+
+    def add_later(self, due: int, count: int = 1) -> None:
+        """Count documents of which the first is due then."""
+        self.later += count
+        self.next_due = due if self.next_due is None else min(self.next_due, due)
 
 
 def bucket(due: int) -> str:
@@ -58,6 +68,9 @@ class Store(abc.ABC):
     written faster at the same time, slower one by one. Documents that are due at some time belong into a folder named
     bucket(due), so that what is due can be found without looking into the others; they stay there when that changes.
     """
+
+    #: How many of many documents are best written at a time.
+    batch: t.ClassVar[int]
 
     @abc.abstractmethod
     def read(self, path: str) -> Document | None:
@@ -79,12 +92,12 @@ class Store(abc.ABC):
         """Remove documents beyond recovery. Those that are not there count as removed."""
 
     @abc.abstractmethod
-    def scan(self, prefix: str, due_before: int | None = None) -> t.Iterator[Document]:
-        """Yield the documents whose path begins with a prefix that ends in /, if given only those due by then."""
+    def scan(self, prefix: str) -> t.Iterator[Document]:
+        """Yield the documents whose path begins with a prefix that ends in /."""
 
     @abc.abstractmethod
-    def summary(self, prefix: str) -> Summary:
-        """Return the number of documents below a prefix and the earliest time at which one is due."""
+    def survey(self, prefix: str, now: int) -> Survey:
+        """Return what is due now (Unix time) below a prefix, without opening what is not."""
 
     def prepare(self, writes: int) -> None:  # noqa: B027 - most backends need not
         """Hear that so many writes will follow soon. A backend may get ready for them meanwhile."""

@@ -32,7 +32,7 @@ import typing as t
 from .concurrently import concurrently
 from .errors import Conflict, StoreError
 from .names import base36, random_text
-from .store import Data, Document, Store, Summary, Write, bucket
+from .store import Data, Document, Store, Survey, Write, bucket
 from .vault_http import CONCURRENCY, adapter_class, failure, reason
 
 try:
@@ -43,7 +43,10 @@ except ImportError:  # settings says so
     pass
 
 _STRANGER = "url: what answers at {url} is not Vault or OpenBao, or it wants https"
-_PAGE = 10_000
+#: OpenBao takes as long for a page as for all that it is a page of.
+_PAGE = 100_000
+#: How many documents are read ahead of whoever takes them.
+_AHEAD = 512
 _DUE_DIGITS = 7
 _LISTS = 4
 _BUCKET = re.compile(r"[0-9a-z]{4}/", re.ASCII)
@@ -58,6 +61,8 @@ Connect = t.Callable[[type], "hvac.Client"]
 
 class VaultKVStore(Store):
     """Documents below one path of a KV engine. log gets one line per attempt of a request, never with a secret."""
+
+    batch = CONCURRENCY
 
     def __init__(
         self,
@@ -100,32 +105,35 @@ class VaultKVStore(Store):
         for _unused in concurrently(self._delete, paths, CONCURRENCY):
             pass
 
-    def scan(self, prefix: str, due_before: int | None = None) -> t.Iterator[Document]:
-        paths = []
-        for path, due, is_there in self._listed(prefix, due_before):
-            if due_before is None or due is None or due <= due_before:
-                if is_there:
-                    paths.append(path)
-                elif due is not None:
-                    self._destroy(_name(path, due))
-        for start in range(0, len(paths), _PAGE):
-            for document in self.read_each(paths[start : start + _PAGE]):
-                if due_before is None or self._seen[document.path][1] <= due_before:
-                    yield document
+    def scan(self, prefix: str) -> t.Iterator[Document]:
+        return self._read_ahead([path for path, _due, is_there in self._listed(prefix) if is_there])
 
-    def summary(self, prefix: str) -> Summary:
-        count, earliest = 0, None
-        for path, listed, is_there in self._listed(prefix, None):
-            due = listed
-            if not is_there:
-                continue
-            if due is None:
-                if self.read(path) is None:
-                    continue
-                due = self._seen[path][1]
-            count += 1
-            earliest = due if earliest is None else min(earliest, due)
-        return Summary(count, earliest)
+    def survey(self, prefix: str, now: int) -> Survey:
+        survey = Survey()
+        to_read = []
+        for path, at, is_there in self._listed(prefix):
+            if at is not None and at > now:
+                if is_there:
+                    survey.add_later(at)
+            elif is_there:
+                to_read.append(path)
+            elif at is not None:
+                self._destroy(_name(path, at))
+
+        def due() -> t.Iterator[Document]:
+            for document in self._read_ahead(to_read):
+                at = self._seen[document.path][1]
+                if at <= now:
+                    yield document
+                else:
+                    survey.add_later(at)
+
+        survey.due = due()
+        return survey
+
+    def _read_ahead(self, paths: list[str]) -> t.Iterator[Document]:
+        for start in range(0, len(paths), _AHEAD):
+            yield from self.read_each(paths[start : start + _AHEAD])
 
     def new_key(self, folder: str, due: int) -> str:
         return f"{random_text(1)}-{base36(due, _DUE_DIGITS)}{random_text(11)}"
@@ -185,11 +193,10 @@ class VaultKVStore(Store):
         if name is not None:
             self._destroy(name)
 
-    def _listed(self, prefix: str, due_before: int | None) -> t.Iterator[tuple[str, int | None, bool]]:
+    def _listed(self, prefix: str) -> t.Iterator[tuple[str, int | None, bool]]:
         """Yield the paths below a prefix, when each is due at the earliest (None where no name tells), and whether it is
-        there: after a crash there may be the name of a time without its document. Buckets after due_before are left
-        out."""
-        folders, left_out = [prefix], set[str]()
+        there: after a crash there may be the name of a time without its document."""
+        folders = [prefix]
         keys: list[str] = []
         dues: dict[str, int] = {}
         while folders:
@@ -198,8 +205,7 @@ class VaultKVStore(Store):
                 parent = folder[: folder.rstrip("/").rfind("/") + 1]
                 for name in names:
                     if name.endswith("/"):
-                        later = due_before is not None and _BUCKET.fullmatch(name) and name[:-1] > bucket(due_before)
-                        (left_out.add if later else deeper.append)(f"{folder}{name}")
+                        deeper.append(f"{folder}{name}")
                     elif match := _DUE_NAME.fullmatch(name):
                         path = f"{parent}{match[1]}/{match[2]}"
                         dues[path] = min(int(match[3], 36), dues.get(path, sys.maxsize))
@@ -209,7 +215,7 @@ class VaultKVStore(Store):
         for path in keys:
             yield path, dues.pop(path, _told(path)), True
         for path, due in dues.items():
-            yield path, due, path[: path.rfind("/") + 1] in left_out
+            yield path, due, False
 
     def _names(self, prefix: str) -> t.Iterator[str]:
         """Yield the names in a folder, page by page where the server pages: OpenBao does, Vault gives all at once."""

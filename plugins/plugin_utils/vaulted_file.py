@@ -41,7 +41,7 @@ from ansible.parsing.vault import (
 
 from .errors import Conflict, StoreError
 from .names import base36, random_text
-from .store import Data, Document, Store, Summary, Write
+from .store import Data, Document, Store, Survey, Write
 
 #: Documents in one file. More makes a write slower, fewer makes a listing slower.
 GROUP_SIZE = 64
@@ -132,6 +132,8 @@ class VaultedFileStore(Store):
     the one to encrypt with, like --encrypt-vault-id.
     """
 
+    batch = GROUP_SIZE
+
     def __init__(
         self,
         store_path: str,
@@ -185,22 +187,41 @@ class VaultedFileStore(Store):
                 if len(kept) < len(entries):
                     self._replace(folder, group, current, kept)
 
-    def scan(self, prefix: str, due_before: int | None = None) -> t.Iterator[Document]:
+    def scan(self, prefix: str) -> t.Iterator[Document]:
         for folder, relative in self._folders(prefix):
-            for group, file in sorted(self._files(folder).items()):
-                if due_before is not None and file.due > due_before:
-                    continue
-                try:
-                    entries = self._load(file.path)
-                except FileNotFoundError:
-                    entries = self._entries(folder, group)[1]
-                for key, entry in entries.items():
-                    if due_before is None or entry.due <= due_before:
-                        yield Document(f"{relative}/{key}", entry.data, entry.version)
+            for _group, file in sorted(self._files(folder).items()):
+                for document, _due in self._documents(file, relative):
+                    yield document
 
-    def summary(self, prefix: str) -> Summary:
-        files = [file for folder, _relative in self._folders(prefix) for file in self._files(folder).values()]
-        return Summary(sum(file.count for file in files), min((file.due for file in files), default=None))
+    def survey(self, prefix: str, now: int) -> Survey:
+        survey = Survey()
+        to_open: list[tuple[_File, str]] = []
+        for folder, relative in self._folders(prefix):
+            for _group, file in sorted(self._files(folder).items()):
+                if file.due > now:
+                    survey.add_later(file.due, file.count)
+                else:
+                    to_open.append((file, relative))
+
+        def due() -> t.Iterator[Document]:
+            for file, relative in to_open:
+                for document, at in self._documents(file, relative):
+                    if at <= now:
+                        yield document
+                    else:
+                        survey.add_later(at)
+
+        survey.due = due()
+        return survey
+
+    def _documents(self, file: _File, relative: str) -> t.Iterator[tuple[Document, int]]:
+        """Yield the documents of a group, and when each is due."""
+        try:
+            entries = self._load(file.path)
+        except FileNotFoundError:
+            entries = self._entries(file.folder, file.group)[1]
+        for key, entry in entries.items():
+            yield Document(f"{relative}/{key}", entry.data, entry.version), entry.due
 
     def prepare(self, writes: int) -> None:
         # Deriving a vault key takes longer than all else here, and leaves the other cores idle.

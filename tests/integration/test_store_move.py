@@ -78,11 +78,11 @@ class Dying(Store):
         for path in paths:
             self._do(self._store.delete, path)
 
-    def scan(self, prefix: str, due_before: int | None = None) -> t.Any:
-        return self._store.scan(prefix, due_before)
+    def scan(self, prefix: str) -> t.Any:
+        return self._store.scan(prefix)
 
-    def summary(self, prefix: str) -> t.Any:
-        return self._store.summary(prefix)
+    def survey(self, prefix: str, now: int) -> t.Any:
+        return self._store.survey(prefix, now)
 
     def new_key(self, folder: str, due: int) -> str:
         return self._store.new_key(folder, due)
@@ -251,8 +251,8 @@ def test_a_mover_that_was_overtaken_stops(nodes: Nodes) -> None:
     scan = slow.store.scan
     ends = []
 
-    def standing_still(prefix: str, due_before: int | None = None) -> t.Any:
-        documents = list(scan(prefix, due_before))
+    def standing_still(prefix: str) -> t.Any:
+        documents = list(scan(prefix))
         if prefix == "leases/" and documents and not ends:
             ends.append(0)
             moved(nodes.mount("vaulted_file"), nodes.mount("vault_kv"), "vault_kv")

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from surveys import Summary, due, summary
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import Conflict, StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Store, Summary, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Store, Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.vault_kv import VaultKVStore
 
 FORK = multiprocessing.get_context("fork")
@@ -88,7 +89,7 @@ def test_nothing_is_there_before_something_is_written(store: Store) -> None:
     assert store.read("definitions") is None
     assert store.read("leases/abcd/000-xyz") is None
     assert list(store.scan("leases/")) == []
-    assert store.summary("leases/") == Summary(0, None)
+    assert summary(store, "leases/") == Summary(0, None)
     store.delete("definitions", "leases/abcd/000-xyz")
     assert store.read("definitions") is None
 
@@ -172,7 +173,7 @@ def test_deleting_is_for_good_and_may_be_repeated(open_store: OpenStore) -> None
     store.write(Write("a/b/c-1", {"n": 3}, 0))
     assert store.read("a/b/c-1") == Document("a/b/c-1", {"n": 3}, 1)
     store.delete("a/b/c-1", "a/b/c-2")
-    assert store.summary("a/") == Summary(0, None)
+    assert summary(store, "a/") == Summary(0, None)
 
 
 def test_doing_nothing_is_allowed(store: Store) -> None:
@@ -213,14 +214,14 @@ def test_scanning_by_prefix(store: Store) -> None:
         found = list(store.scan(prefix))
         assert paths(found) == sorted(path for path in there if path.startswith(prefix)), prefix
         assert all(document.data == {"path": document.path} and document.version == 1 for document in found)
-        assert store.summary(prefix).count == len(found), prefix
+        assert summary(store, prefix).count == len(found), prefix
 
 
 def test_a_prefix_reaches_all_the_way_down(store: Store) -> None:
     """The interface says one or more parts, and all whose path begins with the prefix."""
     store.write(Write("a/b/c/d", {}), Write("a/b/c/d2/e-1", {}))
     assert paths(store.scan("a/")) == ["a/b/c/d", "a/b/c/d2/e-1"]
-    assert store.summary("a/").count == 2
+    assert summary(store, "a/").count == 2
 
 
 def test_scanning_for_what_is_due(open_store: OpenStore) -> None:
@@ -230,30 +231,30 @@ def test_scanning_for_what_is_due(open_store: OpenStore) -> None:
     for now in (0, 9, 10, 11, 60, 119, 120, 10**12):
         for seen in (store, open_store()):
             wanted = sorted(path for path, due in dues.items() if due <= now)
-            assert paths(seen.scan("leases/", due_before=now)) == wanted, now
-    assert store.summary("leases/") == Summary(12, 10)
-    assert store.summary("leases/h2/") == Summary(4, 20)
+            assert paths(due(seen, "leases/", now)) == wanted, now
+    assert summary(store, "leases/") == Summary(12, 10)
+    assert summary(store, "leases/h2/") == Summary(4, 20)
 
 
 def test_due_changes_with_a_write_and_goes_with_a_delete(open_store: OpenStore) -> None:
     store = open_store()
     store.write(Write("l/h/a-1", {}, due=100), Write("l/h/a-2", {}, due=200))
     store.write(Write("l/h/a-1", {}, 1, due=300))
-    assert open_store().summary("l/") == Summary(2, 200)
-    assert paths(open_store().scan("l/", due_before=250)) == ["l/h/a-2"]
+    assert summary(open_store(), "l/") == Summary(2, 200)
+    assert paths(due(open_store(), "l/", 250)) == ["l/h/a-2"]
     store.delete("l/h/a-2")
-    assert open_store().summary("l/") == Summary(1, 300)
+    assert summary(open_store(), "l/") == Summary(1, 300)
     store.delete("l/h/a-1")
-    assert open_store().summary("l/") == Summary(0, None)
+    assert summary(open_store(), "l/") == Summary(0, None)
 
 
 def test_mounts_do_not_see_each_other(open_store: OpenStore) -> None:
     one, two = open_store("one"), open_store("two")
     one.write(Write("doc", {"n": 1}), Write("l/h/a", {}))
-    assert two.read("doc") is None and two.summary("l/").count == 0
+    assert two.read("doc") is None and summary(two, "l/").count == 0
     two.write(Write("doc", {"n": 2}))
     two.delete("l/h/a")
-    assert one.read("doc") == Document("doc", {"n": 1}, 1) and one.summary("l/").count == 1
+    assert one.read("doc") == Document("doc", {"n": 1}, 1) and summary(one, "l/").count == 1
 
 
 def test_new_keys_are_unused_and_good_for_a_path(store: Store) -> None:
@@ -266,7 +267,7 @@ def test_new_keys_are_unused_and_good_for_a_path(store: Store) -> None:
             store.write(Write(f"leases/abcd/{key}", {"n": number}))
         keys.append(key)
     assert len(set(keys)) == 150
-    assert store.summary("leases/").count == 50
+    assert summary(store, "leases/").count == 50
 
 
 def test_new_keys_do_not_put_everything_together(store: Store) -> None:
@@ -279,7 +280,7 @@ def test_new_keys_do_not_put_everything_together(store: Store) -> None:
             group = path.partition("-")[0]
             groups[group] = groups.get(group, 0) + 1
     assert max(groups.values()) <= 100, groups
-    assert store.summary("leases/").count == 280
+    assert summary(store, "leases/").count == 280
 
 
 def test_many_documents(open_store: OpenStore) -> None:
@@ -287,8 +288,8 @@ def test_many_documents(open_store: OpenStore) -> None:
     everything = [f"leases/{hour:04d}/{group}-{key}" for hour in range(10) for group in range(4) for key in range(50)]
     store.write(*(Write(path, {"path": path}, due=int(path[7:11])) for path in everything))
     assert paths(open_store().scan("leases/")) == sorted(everything)
-    assert open_store().summary("leases/") == Summary(2000, 0)
-    assert len(list(open_store().scan("leases/", due_before=4))) == 1000
+    assert summary(open_store(), "leases/") == Summary(2000, 0)
+    assert len(due(open_store(), "leases/", 4)) == 1000
     store.delete(*everything[:1000])
     assert paths(open_store().scan("leases/")) == sorted(everything[1000:])
 
@@ -332,7 +333,7 @@ def test_processes_that_write_different_documents_of_one_group(open_store: OpenS
     assert found == {
         f"leases/abcd/000-{number}x{index}": [number, index] for number in range(8) for index in range(1, 8)
     }
-    assert open_store().summary("leases/") == Summary(56, 993)
+    assert summary(open_store(), "leases/") == Summary(56, 993)
 
 
 def test_processes_that_come_and_go_in_one_folder(open_store: OpenStore) -> None:
@@ -348,7 +349,7 @@ def test_processes_that_come_and_go_in_one_folder(open_store: OpenStore) -> None
             assert store.read(path) is None
 
     in_processes(*(lambda number=number: work(number) for number in range(6)))  # type: ignore[misc]
-    assert open_store().summary("leases/") == Summary(0, None)
+    assert summary(open_store(), "leases/") == Summary(0, None)
 
 
 def test_only_one_of_many_creates_a_document(open_store: OpenStore) -> None:
@@ -413,7 +414,7 @@ def test_a_reader_never_sees_half_of_anything(open_store: OpenStore) -> None:
                 found = {document.path: document for document in store.scan("l/")}
                 for path in steady:
                     check(found.get(path))
-                assert 2 <= store.summary("l/").count <= 5
+                assert 2 <= summary(store, "l/").count <= 5
 
     in_processes(write, lambda: read(False), lambda: read(True))
 
@@ -480,7 +481,7 @@ class Model(RuleBasedStateMachine):
             if path.startswith(prefix) and (due is None or at <= due)
         }
         for store in self.stores:
-            found = list(store.scan(prefix, due))
+            found = list(store.scan(prefix) if due is None else store.survey(prefix, due).due)
             assert {one.path: (one.data, one.version) for one in found} == wanted
             assert len(found) == len(wanted)
 
@@ -488,12 +489,15 @@ class Model(RuleBasedStateMachine):
     def sums_up(self) -> None:
         for prefix in ("a/", "leases/"):
             dues = [due for path, (_data, _version, due) in self.model.items() if path.startswith(prefix)]
-            found = self.stores[0].summary(prefix)
-            assert found.count == len(dues)
-            if dues and not self.exact:
-                assert found.earliest_due is not None and found.earliest_due <= min(dues)
-            else:
-                assert found.earliest_due == min(dues, default=None)
+            for now in (-1, 25):
+                later = [due for due in dues if due > now]
+                found = self.stores[0].survey(prefix, now)
+                assert len(list(found.due)) == len(dues) - len(later)
+                assert found.later == len(later)
+                if later and not self.exact:
+                    assert found.next_due is not None and now < found.next_due <= min(later)
+                else:
+                    assert found.next_due == min(later, default=None)
 
 
 def test_like_a_dictionary(open_store: OpenStore) -> None:

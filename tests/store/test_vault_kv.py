@@ -16,10 +16,12 @@ from urllib.parse import urlsplit
 
 import hvac
 import pytest
+from surveys import Summary, summary
+from surveys import due as due_of
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils import vault_http, vault_kv
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import Conflict, StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Summary, Write, bucket
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Write, bucket
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.vault_kv import VaultKVStore
 
 if t.TYPE_CHECKING:
@@ -198,7 +200,7 @@ def test_what_does_not_pass_is_told_after_a_while(
 def test_a_404_of_something_else_is_not_taken_for_an_absence(opened: Opened, proxy: Proxy) -> None:
     store = opened()
     store.write(Write("a/x", {"n": 1}))
-    for act in (lambda: store.read("a/x"), lambda: list(store.scan("a/")), lambda: store.summary("a/")):
+    for act in (lambda: store.read("a/x"), lambda: list(store.scan("a/")), lambda: summary(store, "a/")):
         proxy.faults = [(".", 404, 1)]
         assert "is not Vault or OpenBao" in refused(act)
 
@@ -314,10 +316,10 @@ def test_nothing_of_a_deleted_document_is_left(opened: Opened, bao: Bao) -> None
     for version, due in enumerate((now + 5000, now - 5000, now + 9000, now, now + 1), 1):
         store.write(Write(path, {"n": version}, version, due))
         assert len(names(bao, store, "")) == (1 if due == now else 2)
-        assert store.summary("leases/") == Summary(1, due)
+        assert summary(store, "leases/") == Summary(1, due)
         for late in (due, due + 10**6):
-            assert [one.data["n"] for one in opened().scan("leases/", late)] == [version]
-        assert list(opened().scan("leases/", due - 1)) == []
+            assert [one.data["n"] for one in due_of(opened(), "leases/", late)] == [version]
+        assert due_of(opened(), "leases/", due - 1) == []
     opened().delete(path)
     assert names(bao, store, "") == []
 
@@ -364,11 +366,11 @@ def test_a_crash_between_a_document_and_its_time_is_never_too_late(opened: Opene
             document = fresh.read(path)
             assert document
             truth = due if document.version > version else before
-            assert path in [one.path for one in fresh.scan("leases/", truth)], (before - now, due - now, allowed)
+            assert path in [one.path for one in due_of(fresh, "leases/", truth)], (before - now, due - now, allowed)
             fresh.delete(path)
             # What may be left is a name without a document; it does not count, and goes when its time has come.
-            assert fresh.summary("leases/").count == 0
-            assert list(fresh.scan("leases/", now + 10**5)) == []
+            assert summary(fresh, "leases/").count == 0
+            assert due_of(fresh, "leases/", now + 10**5) == []
             assert names(bao, store, "leases/") == []
 
 

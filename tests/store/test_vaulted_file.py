@@ -26,10 +26,11 @@ from pathlib import Path
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.utils.display import Display
+from surveys import Summary, summary
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils import vaulted_file
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Summary, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.vaulted_file import VaultedFileStore
 
 FORK = multiprocessing.get_context("fork")
@@ -161,7 +162,7 @@ def test_a_folder_that_is_a_link_is_refused(path: Path, filled: VaultedFileStore
     assert "symbolic link" in refused(opened(path).write, Write(document, {}, 1))
     assert "symbolic link" in refused(opened(path).delete, document)
     assert "symbolic link" in refused(opened(path).scan, "leases/")
-    assert "symbolic link" in refused(opened(path).summary, "leases/")
+    assert "symbolic link" in refused(opened(path).survey, "leases/", 0)
     assert snapshot(elsewhere) == before
 
 
@@ -285,12 +286,12 @@ def test_ansible_vault_views_and_rekeys(path: Path, filled: VaultedFileStore, tm
     again = opened(path, b"the new password")
     assert again.read("definitions") == Document("definitions", {"key": SECRET, "n": 1}, 1)
     assert len(list(again.scan("leases/"))) == 3
-    assert again.summary("leases/") == Summary(3, 1000)
+    assert summary(again, "leases/") == Summary(3, 1000)
     for reader in (opened(path), filled):
         assert "wrong vault password" in refused(reader.read, "definitions")
     again.write(Write("definitions", {"n": 2}, 1))
     again.delete("leases/abcd/000-0")
-    assert opened(path, b"the new password").summary("leases/").count == 2
+    assert summary(opened(path, b"the new password"), "leases/").count == 2
     for found in [path, *path.rglob("*")]:
         assert stat.S_IMODE(found.stat().st_mode) == (0o700 if found.is_dir() else 0o600), found
 
@@ -379,7 +380,7 @@ def test_getting_ready_in_many_threads(path: Path, filled: VaultedFileStore) -> 
     for thread in threads:
         thread.join()
     assert not errors, errors[0]
-    assert opened(path).summary("made/").count == 96
+    assert summary(opened(path), "made/").count == 96
     salts = [salt_of(file) for file in files(path)]
     assert len(set(salts)) == len(salts)
 
@@ -483,7 +484,7 @@ def test_other_files_in_the_folder_do_not_matter(path: Path, filled: VaultedFile
     (path / "mount" / "leases" / "abcd" / "000.old.copy.x").write_text("not ours")
     assert filled.read("definitions") == Document("definitions", {"key": SECRET, "n": 1}, 1)
     filled.write(Write("definitions", {"n": 2}, 1), Write("leases/abcd/000-9", {}))
-    assert filled.summary("leases/").count == 4
+    assert summary(filled, "leases/").count == 4
     filled.delete("definitions", "leases/abcd/000-9")
     assert opened(path).read("definitions") is None
     assert (path / "mount" / "definitions.bak").read_text() == "not ours"
@@ -498,7 +499,7 @@ def test_an_unfinished_file_is_not_seen_and_goes_when_it_is_old(path: Path, fill
         leftover.write_bytes(b"$ANSIBLE_VAULT;1.1;AES256\n61")
         leftover.chmod(0o600)
     assert filled.read("definitions") and len(list(filled.scan("leases/"))) == 3
-    assert filled.summary("leases/") == Summary(3, 1000)
+    assert summary(filled, "leases/") == Summary(3, 1000)
     for leftover in leftovers:
         os.utime(leftover, (time.time() - 90_000,) * 2)
     filled.write(Write("definitions", {"n": 2}, 1), Write("leases/abcd/000-9", {}))
@@ -595,9 +596,9 @@ def test_sigkill_at_any_instant_leaves_a_whole_store(path: Path) -> None:
             if document:
                 data = {"version": version - 1, "text": str(version - 1) * 500}
                 assert found.pop(steady) == document and document.data == data
-                assert (store.summary("leases/").earliest_due or 0) <= version
+                assert (summary(store, "leases/").earliest_due or 0) <= version
             assert set(found) <= {other}
-            assert store.summary("leases/").count == len(found) + bool(document)
+            assert summary(store, "leases/").count == len(found) + bool(document)
     assert version > 50, "writers were killed before they wrote anything"
     temporary = list(path.rglob(".tmp-*"))
     assert len(temporary) <= 200
@@ -628,7 +629,7 @@ def test_a_listing_that_a_writer_gets_in_between_misses_nothing(
     elif how == "scan":
         assert len(list(filled.scan("leases/"))) == 3
     else:
-        assert filled.summary("leases/") == Summary(3, 1000)
+        assert summary(filled, "leases/") == Summary(3, 1000)
     assert not versions, "nobody got in between"
 
 
@@ -651,7 +652,7 @@ def test_a_busy_folder_can_be_read_all_the_same(path: Path, filled: VaultedFileS
 
     def look() -> None:
         filled.read("leases/abcd/000-0")
-        filled.summary("leases/")
+        summary(filled, "leases/")
         finished.set()
 
     threading.Thread(target=look, daemon=True).start()
