@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import typing as t
 from pathlib import Path
 
@@ -10,8 +11,16 @@ import pytest
 from double.client import Double
 from lab import MARKER, PROJECT, Lab, new_lab
 
+from ansible_collections.ephemeral.openai.plugins.plugin_utils import run_memory
+
 if t.TYPE_CHECKING:
     from bao import Bao, Cluster
+
+
+@pytest.fixture(autouse=True)
+def a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test has logged in for another."""
+    monkeypatch.setattr(run_memory, "_memory", mmap.mmap(-1, 2**16))
 
 
 @pytest.fixture(scope="session")

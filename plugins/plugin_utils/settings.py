@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import getpass
+import json
 import os
 import re
 import socket
@@ -27,6 +28,7 @@ from ansible.utils.display import Display
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.store import ModuleDocFragment as StoreFragment
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.vault_kv import ModuleDocFragment as VaultFragment
 
+from . import run_memory  # noqa: F401 pylint: disable=unused-import
 from .errors import OpenAICredsError, StoreError, quoted
 from .mount import Mount
 from .names import check_name
@@ -206,7 +208,13 @@ def _number(settings: t.Mapping[str, t.Any], name: str, least: int) -> int | Non
 
 
 def open_mount(settings: t.Mapping[str, t.Any]) -> Mount:
-    """Return the mount that settings describe."""
+    """Return the mount that settings describe; the same one each time in a process, with its connections."""
+    return _open_mount(os.getpid(), json.dumps(settings, sort_keys=True))
+
+
+@functools.cache
+def _open_mount(_process: int, as_json: str) -> Mount:
+    settings = json.loads(as_json)
     name = check_name(settings["mount"], "mount")
     log = Display().vvv
     store: Store

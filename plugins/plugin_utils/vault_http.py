@@ -73,6 +73,8 @@ def adapter_class(log: t.Callable[[str], None]) -> type:
         #: The settings of these names: how often a request is repeated at the most, if that is given.
         retries: int | None = None
         retry_action = "ignore"
+        #: Gives another token when Vault has refused one, or None.
+        new_token: t.Callable[[str], str | None] = staticmethod(lambda _refused: None)
         #: How far the server must be to answer by itself, and whether that is for good.
         index: str | None = None
         index_is_final = False
@@ -92,8 +94,10 @@ def adapter_class(log: t.Callable[[str], None]) -> type:
         ) -> t.Any:
             begun = time.monotonic()
             attempt = 0
+            renewed = False
             while True:
                 attempt += 1
+                used = self.token
                 sent = dict(headers or {})
                 if self.index:
                     sent.update({"X-Vault-Index": self.index, "X-Vault-Inconsistent": "forward-active-node"})
@@ -113,6 +117,9 @@ def adapter_class(log: t.Callable[[str], None]) -> type:
                 if status == 400 and self.index and "X-Vault-Index" in str(answer):
                     # Another version writes it in another way, or it is another cluster; then it has to do without.
                     self.index, self.index_is_final = None, False
+                    continue
+                if status == 403 and used and not renewed and (token := self.new_token(used)):
+                    self.token, renewed = token, True
                     continue
                 wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
                 if time.monotonic() - begun + wait >= _patience(result, answer):

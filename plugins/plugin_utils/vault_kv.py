@@ -5,13 +5,11 @@
 """The store for many controllers: a secret per document in a KV version 2 engine of HashiCorp Vault or OpenBao.
 
     <engine_mount_point>/<kv_path>/<mount>/<path>           {"data": the document in JSON, "due": …, "write": …}
-    <engine_mount_point>/<kv_path>/<mount>/…/<folder>.<key>.<due>
-                                                            nothing; it says when …/<folder>/<key> is due
+    <engine_mount_point>/<kv_path>/<mount>/<path>.<due>     nothing; it says when the document beside it is due
 
 The version of a document is that of its secret. When a document is due stands in its name (see new_key) or, if it has
-another name or is no longer due then, in that of an empty secret: beside it or, if it is due before its bucket, in the
-bucket of that time. So LISTs of the buckets up to now tell what is due, and LISTs of all how many documents there are.
-What a crash leaves of such names is never later than the truth.
+another name or is no longer due then, in that of an empty secret beside it. So LISTs tell what is due and how much is
+not. What a crash leaves of such names is never later than the truth.
 
 The document is a string for Vault, which would round large numbers in an object and write numbers to its audit log.
 A request that may have been made is made again, so each write carries a value of its own: a write refused for its
@@ -32,7 +30,8 @@ import typing as t
 from .concurrently import concurrently
 from .errors import Conflict, StoreError
 from .names import base36, random_text
-from .store import Data, Document, Store, Survey, Write, bucket
+from .run_memory import recall, remember
+from .store import Data, Document, Store, Survey, Write
 from .vault_http import CONCURRENCY, adapter_class, failure, reason
 
 try:
@@ -49,10 +48,9 @@ _PAGE = 100_000
 _AHEAD = 512
 _DUE_DIGITS = 7
 _LISTS = 4
-_BUCKET = re.compile(r"[0-9a-z]{4}/", re.ASCII)
 #: What stands before the - makes it a few files, and not one for each, if the mount is moved to vaulted files.
 _DATED = re.compile(r"[0-9a-z]-([0-9a-z]{7})[0-9a-z]{11}", re.ASCII)
-_DUE_NAME = re.compile(r"([0-9a-z_]+)\.([0-9a-z_-]+)\.([0-9a-z]{7})", re.ASCII)
+_DUE_NAME = re.compile(r"([0-9a-z_-]+)\.([0-9a-z]{7})", re.ASCII)
 
 _Answer = dict[str, t.Any]
 #: Gives a client that is logged in and whose requests go through an adapter of the given class.
@@ -197,25 +195,23 @@ class VaultKVStore(Store):
         """Yield the paths below a prefix, when each is due at the earliest (None where no name tells), and whether it is
         there: after a crash there may be the name of a time without its document."""
         folders = [prefix]
-        keys: list[str] = []
-        dues: dict[str, int] = {}
         while folders:
             deeper: list[str] = []
             for folder, names in concurrently(lambda at: (at, list(self._names(at))), folders, _LISTS):
-                parent = folder[: folder.rstrip("/").rfind("/") + 1]
+                keys: list[str] = []
+                dues: dict[str, int] = {}
                 for name in names:
                     if name.endswith("/"):
                         deeper.append(f"{folder}{name}")
                     elif match := _DUE_NAME.fullmatch(name):
-                        path = f"{parent}{match[1]}/{match[2]}"
-                        dues[path] = min(int(match[3], 36), dues.get(path, sys.maxsize))
+                        dues[match[1]] = min(int(match[2], 36), dues.get(match[1], sys.maxsize))
                     else:
-                        keys.append(f"{folder}{name}")
+                        keys.append(name)
+                for key in keys:
+                    yield f"{folder}{key}", dues.pop(key) if key in dues else _told(key), True
+                for key, due in dues.items():
+                    yield f"{folder}{key}", due, False
             folders = deeper
-        for path in keys:
-            yield path, dues.pop(path, _told(path)), True
-        for path, due in dues.items():
-            yield path, due, False
 
     def _names(self, prefix: str) -> t.Iterator[str]:
         """Yield the names in a folder, page by page where the server pages: OpenBao does, Vault gives all at once."""
@@ -321,10 +317,21 @@ class VaultKVStore(Store):
             # A child must not talk on its parent's connection.
             if self._client is None or self._client[0] != os.getpid():
                 client = self._connect(adapter_class(self._log))
-                if self._check_engine(client).endswith("builtin.bao"):
-                    self._ask_the_active_node(client)
+                self._get_to_know(client)
                 self._client = (os.getpid(), client)
             return self._client[1]
+
+    def _get_to_know(self, client: hvac.Client) -> None:
+        """Look once per run at what will not change while it goes on."""
+        adapter = t.cast(t.Any, client.adapter)
+        place = json.dumps([client.url, adapter.namespace, self._engine])
+        known = recall(place)
+        if known is None:
+            is_openbao = self._check_engine(client).endswith("builtin.bao")
+            known = {"index": self._index_of_the_active_node(adapter) if is_openbao else None}
+            remember(place, known)
+        if known["index"]:
+            adapter.index, adapter.index_is_final = known["index"], True
 
     def _check_engine(self, client: hvac.Client) -> str:
         """Refuse an engine that would take writes without checking their version, before anything is written.
@@ -357,48 +364,35 @@ class VaultKVStore(Store):
             )
         return str(answer["data"].get("running_plugin_version") or "")
 
-    def _ask_the_active_node(self, client: hvac.Client) -> None:
-        """Have OpenBao's standby servers pass all requests on, by asking for an index that they will never have.
+    @staticmethod
+    def _index_of_the_active_node(adapter: t.Any) -> str | None:
+        """Return an index that OpenBao's standby servers will never have, so that they pass on all that asks for it.
 
         Two processes may know of each other only by what they read here, which on a standby can be from before.
         OpenBao takes this from version 2.7; earlier ones need disable_standby_reads.
         """
-        adapter = t.cast(t.Any, client.adapter)
         # It is the servers' own, not a namespace's.
         namespace, adapter.namespace = adapter.namespace, None
         try:
             health = adapter.get("/v1/sys/health", params={"standbyok": "true", "perfstandbyok": "true"})
             index = json.dumps({"cluster": health["cluster_id"], "value": str(2**63 - 1)})
         except (hvac.exceptions.VaultError, requests.RequestException, KeyError, TypeError):
-            return
+            return None
         finally:
             adapter.namespace = namespace
-        adapter.index, adapter.index_is_final = base64.b64encode(index.encode()).decode(), True
+        return base64.b64encode(index.encode()).decode()
 
 
-def _told(path: str) -> int | None:
-    """Return when a document is due according to its own name, if that is where one looks at that time."""
-    folder, _slash, key = path.rpartition("/")
+def _told(key: str) -> int | None:
+    """Return when a document is due according to its own name."""
     match = _DATED.fullmatch(key)
-    due = int(match[1], 36) if match else None
-    return due if due is not None and _place(folder, due) == folder else None
-
-
-def _place(folder: str, due: int) -> str:
-    """Return the folder in which one looks for what is due at some time."""
-    parent, slash, last = folder.rpartition("/")
-    return f"{parent}{slash}{min(last, bucket(due))}" if _BUCKET.fullmatch(f"{last}/") else folder
+    return int(match[1], 36) if match else None
 
 
 def _due_path(path: str, due: int) -> str | None:
-    """Return the secret whose name tells when a document is due; None if its own does, or nobody looks for that."""
-    folder = path.rpartition("/")[0]
-    # What is never due is found by nobody, but in a bucket, which is not looked into before its time.
-    if due == _told(path) or (not due and _place(folder, due) == folder):
-        return None
-    return _name(path, due)
+    """Return the secret whose name tells when a document is due; None if its own does, or it is due at any time."""
+    return None if due == (_told(path.rpartition("/")[2]) or 0) else _name(path, due)
 
 
 def _name(path: str, due: int) -> str:
-    folder, _slash, key = path.rpartition("/")
-    return f"{_place(folder, due)}/{folder.rpartition('/')[2]}.{key}.{base36(due, _DUE_DIGITS)}"
+    return f"{path}.{base36(due, _DUE_DIGITS)}"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Logging in to HashiCorp Vault or OpenBao. Tokens are in memory only; workers inherit those that their parent has."""
+"""Logging in to HashiCorp Vault or OpenBao. Tokens are in memory only, which the workers of a run share."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import typing as t
 from urllib.parse import quote, urlsplit
 
 from .errors import StoreError, quoted
+from .run_memory import recall, remember
 from .settings import sources
 
 if t.TYPE_CHECKING:
@@ -38,32 +39,19 @@ _REASON = 300
 # What says where in Vault the state is, but not who asks.
 _NOT_LOGIN = frozenset({"mount", "store", "store_path", "kv_path", "engine_mount_point", "retries", "retry_action"})
 
+#: A token that is younger than this has not ended: what Vault refuses it, its policies do not allow.
+_YOUNG_SECONDS = 10
+
 _lock = threading.Lock()
-#: What logins gave, and until when it is to be used.
-_tokens: dict[str, tuple[str, float]] = {}
 
 
 def connect(settings: t.Mapping[str, t.Any], adapter: type) -> hvac.Client:
     """Return a client that is logged in, whose requests go through the adapter. Settings alone decide: hvac looks nothing up.
 
-    The adapter finds the settings retries and retry_action as attributes of its class.
+    The adapter finds the settings retries and retry_action as attributes of its class, and new_token, which returns
+    another token when one has been refused.
     """
-    # Whoever uses the other store need not have it.
-    import hvac
-
-    url = _url(settings)
-    options = {"timeout": settings["timeout"]} if settings["timeout"] else {}
-    client = hvac.Client(
-        url=url,
-        # Not None: hvac would look for one.
-        token="",
-        cert=_certificate(settings["cert_auth_public_key"], settings["cert_auth_private_key"]),
-        verify=settings["validate_certs"] and (not url.startswith("https") or _trusted(settings["ca_cert"])),
-        proxies=settings["proxies"],
-        namespace=settings["namespace"],
-        adapter=type(adapter.__name__, (adapter,), {name: settings[name] for name in ("retries", "retry_action")}),
-        **options,
-    )
+    client = _client(settings, adapter)
     if settings["auth_method"] == "token":
         client.token = _token(settings)
         if settings["token_validate"]:
@@ -71,6 +59,31 @@ def connect(settings: t.Mapping[str, t.Any], adapter: type) -> hvac.Client:
     elif settings["auth_method"] != "none":
         with _lock:
             client.token = _cached_login(client, settings)
+    return client
+
+
+def _client(settings: t.Mapping[str, t.Any], adapter: type) -> hvac.Client:
+    # Whoever uses the other store need not have it.
+    import hvac
+    import requests
+
+    url = _url(settings)
+    options = {"timeout": settings["timeout"]} if settings["timeout"] else {}
+    attributes: dict[str, t.Any] = {name: settings[name] for name in ("retries", "retry_action")}
+    attributes["new_token"] = staticmethod(lambda refused: _new_token(settings, adapter, refused))
+    client = hvac.Client(
+        url=url,
+        # Not None: hvac would look for one.
+        token="",
+        cert=_certificate(settings["cert_auth_public_key"], settings["cert_auth_private_key"]),
+        verify=settings["validate_certs"] and (not url.startswith("https") or _trusted(settings["ca_cert"])),
+        proxies={**requests.utils.get_environ_proxies(url), **(settings["proxies"] or {})},
+        namespace=settings["namespace"],
+        adapter=type(adapter.__name__, (adapter,), attributes),
+        **options,
+    )
+    # All that it would look up in the environment and the user's netrc, for each request anew, is known.
+    client.session.trust_env = False
     return client
 
 
@@ -165,15 +178,36 @@ def _validate(client: hvac.Client, settings: t.Mapping[str, t.Any]) -> None:
 
 def _cached_login(client: hvac.Client, settings: t.Mapping[str, t.Any]) -> str:
     """Return a token of these settings that will last a while."""
-    who = json.dumps({name: value for name, value in settings.items() if name not in _NOT_LOGIN}, sort_keys=True)
-    token, until = _tokens.get(who, ("", 0.0))
-    if time.monotonic() >= until:
-        auth = _login(client, settings)
-        token, seconds = auth["client_token"], auth.get("lease_duration") or 0
+    token, _made, until = recall(_who(settings)) or ("", 0, 0)
+    return str(token) if until is None or time.monotonic() < until else _new_login(client, settings)
+
+
+def _new_login(client: hvac.Client, settings: t.Mapping[str, t.Any]) -> str:
+    auth, now = _login(client, settings), time.monotonic()
+    token, seconds = auth["client_token"], auth.get("lease_duration")
+    if not auth.get("num_uses"):
         # Half of its life is left for what begins just before.
-        if not auth.get("num_uses"):
-            _tokens[who] = token, time.monotonic() + seconds / 2 if seconds else float("inf")
-    return token
+        remember(_who(settings), [token, now, now + seconds / 2 if seconds else None])
+    return str(token)
+
+
+def _new_token(settings: t.Mapping[str, t.Any], adapter: type, refused: str) -> str | None:
+    """Return another token than one that Vault has refused, or None if there is none or that would change nothing."""
+    if settings["auth_method"] in ("token", "none"):
+        # A program such as Vault Agent may have renewed the file.
+        token = _token(settings) if settings["auth_method"] == "token" else refused
+        return token if token != refused else None
+    with _lock:
+        token, made, _until = recall(_who(settings)) or ("", -_YOUNG_SECONDS, 0)
+        if token and token != refused:
+            return str(token)
+        if time.monotonic() < made + _YOUNG_SECONDS:
+            return None
+        return _new_login(_client(settings, adapter), settings)
+
+
+def _who(settings: t.Mapping[str, t.Any]) -> str:
+    return json.dumps({name: value for name, value in settings.items() if name not in _NOT_LOGIN}, sort_keys=True)
 
 
 def _login(client: hvac.Client, settings: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -230,7 +230,7 @@ def test_all_is_asked_of_the_active_node(opened: Opened, proxy: Proxy) -> None:
 
 def test_reads_are_no_older_than_the_last_write(opened: Opened, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any other server that says how far a write goes is asked for no less."""
-    monkeypatch.setattr(VaultKVStore, "_ask_the_active_node", lambda *_args: None)
+    monkeypatch.setattr(VaultKVStore, "_index_of_the_active_node", staticmethod(lambda _adapter: None))
     store = opened()
     proxy.answer_headers = {"X-Vault-Index": MADE_UP}
     store.write(Write("a/x", {}))

@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import http.server
 import json
+import multiprocessing
 import os
 import secrets
 import socket
@@ -29,6 +30,7 @@ from wording import sentence
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils import settings, vault_login
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.vault_http import adapter_class
 
 SECRET = "SecretOfTheLoginTests-5d1c"
 PEM = serialization.Encoding.PEM
@@ -41,7 +43,6 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("VAULT_", "BAO_", "ANSIBLE_HASHI_VAULT_", "OPENAI_CREDS_")) or name.lower() == "http_proxy":
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(vault_login, "_tokens", {})
     vault_login._trusted.cache_clear()
     vault_login._certificate.cache_clear()
 
@@ -375,6 +376,85 @@ def test_a_token_is_used_while_it_lasts(auth: t.Any, logins: int, monkeypatch: p
             monkeypatch.setattr(time, "monotonic", lambda: now + 1900)
             connect(Counting, **login)
             assert Counting.logins == logins + 1
+
+
+def test_one_login_for_the_workers_of_a_run() -> None:
+    """Each asks for a token in a process of its own, after the fork."""
+    logins: list[str] = []
+
+    def answer(_method: str, path: str, _body: t.Any) -> tuple[int, t.Any]:
+        logins.append(path)
+        return 200, {"auth": {"client_token": f"s.given{len(logins)}", "lease_duration": 3600}}
+
+    def work() -> None:
+        assert connect(**login).token == "s.given1"
+
+    with serving(answer) as address:
+        login = {"url": address, "auth_method": "userpass", "username": "joe", "password": SECRET}
+        for _unused in range(3):
+            worker = multiprocessing.get_context("fork").Process(target=work)
+            worker.start()
+            worker.join()
+            assert worker.exitcode == 0
+    assert len(logins) == 1
+
+
+def test_a_token_that_has_ended_is_replaced_by_one_login(bao: Bao, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vault_login, "_YOUNG_SECONDS", 0)
+    mount = enable(bao, "userpass")
+    bao.admin().auth.userpass.create_or_update_user("joe", SECRET, mount_point=mount)
+    lines: list[str] = []
+    login = {
+        "url": bao.address,
+        "auth_method": "userpass",
+        "mount_point": mount,
+        "username": "joe",
+        "password": SECRET,
+    }
+    client = connect(adapter_class(lines.append), **login)
+    ended = client.token
+    bao.admin().revoke_token(ended)
+    with ThreadPoolExecutor(8) as pool:
+        names = set(pool.map(lambda _n: who(client), range(16)))
+    assert names == {f"{mount}-joe"} and client.token != ended
+    assert sum("/login" in line for line in lines) == 2
+    # It is the run's from now on.
+    assert connect(adapter_class(lines.append), **login).token == client.token
+    assert not [line for line in lines if ended in line or client.token in line or SECRET in line]
+
+
+def test_what_a_policy_refuses_is_refused_without_another_login(bao: Bao) -> None:
+    role_id, secret_id = bao.approle()
+    lines: list[str] = []
+    login = {"url": bao.address, "auth_method": "approle", "role_id": role_id, "secret_id": secret_id}
+    client = connect(adapter_class(lines.append), **login)
+    with pytest.raises(hvac.exceptions.Forbidden):
+        client.adapter.get("/v1/secret/data/elsewhere")
+    assert len(lines) == 2
+
+
+def test_a_login_that_is_refused_by_now_is_what_is_told(bao: Bao, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vault_login, "_YOUNG_SECONDS", 0)
+    mount = enable(bao, "userpass")
+    bao.admin().auth.userpass.create_or_update_user("joe", SECRET, mount_point=mount)
+    login = {"url": bao.address, "auth_method": "userpass", "mount_point": mount, "username": "joe"}
+    client = connect(adapter_class(lambda _line: None), **login, password=SECRET)
+    bao.admin().revoke_token(client.token)
+    bao.admin().auth.userpass.delete_user("joe", mount_point=mount)
+    with pytest.raises(StoreError) as error:
+        who(client)
+    assert "refuses the userpass login" in sentence(error.value, "auth_method")
+
+
+def test_a_token_file_that_somebody_renews(bao: Bao, tmp_path: Path) -> None:
+    file = tmp_path / ".vault-token"
+    file.write_text(bao.policy_token())
+    client = connect(adapter_class(lambda _line: None), url=bao.address)
+    bao.admin().revoke_token(client.token)
+    with pytest.raises(hvac.exceptions.Forbidden):
+        who(client)
+    file.write_text(bao.root_token)
+    assert who(client) == "token"
 
 
 def test_the_adapter_is_told_of_retries(bao: Bao) -> None:
