@@ -82,7 +82,7 @@ def adapter_class(log: t.Callable[[str], None]) -> type:
         def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
             super().__init__(*args, **kwargs)
             for scheme in ("http://", "https://"):
-                self.session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=CONCURRENCY))
+                self.session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=CONCURRENCY, pool_block=True))
 
         def request(
             self,

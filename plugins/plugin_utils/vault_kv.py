@@ -45,7 +45,7 @@ _STRANGER = "url: what answers at {url} is not Vault or OpenBao, or it wants htt
 #: OpenBao takes as long for a page as for all that it is a page of.
 _PAGE = 100_000
 #: How many documents are read ahead of whoever takes them.
-_AHEAD = 512
+_AHEAD = 64
 _DUE_DIGITS = 7
 _LISTS = 4
 #: What stands before the - makes it a few files, and not one for each, if the mount is moved to vaulted files.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 import typing as t
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
     active_records,
     find_record,
     issue,
+    lease_path,
     matching,
     records,
     renew,
@@ -192,6 +194,29 @@ def test_refused_while_somebody_is_at_work(nodes: Nodes) -> None:
         source.store.delete("intents/x")
 
 
+@pytest.mark.parametrize(("from_", "to"), DIRECTIONS)
+def test_refused_while_somebody_ends_a_lease(nodes: Nodes, from_: str, to: str) -> None:
+    (nodes.files if from_ == "vaulted_file" else nodes.vault).configure()
+    source = nodes.mount(from_)
+    path = lease_path(issue(source, "my-role")["lease_id"])
+    elsewhere = {**this_process(), "machine": "another"}
+    for age, refused in ((300, True), (900, False)):
+        at = source.now() - age
+        lease = source.store.read(path)
+        assert lease
+        ending = {"work": "x", "owner": elsewhere, "at": at}
+        source.store.write(Write(path, {**lease.data, "ending": ending}, lease.version, due=at))
+        if refused:
+            with pytest.raises(OpenAICredsError, match="is in use by 1 other run"):
+                moved(source, nodes.mount(to), to)
+        else:
+            assert moved(source, nodes.mount(to), to) == 1
+    there = nodes.mount(to)
+    assert [status for status, _end in held(there).values()] == ["pending"]
+    result = cleanup(there, orphans="delete", max_concurrency=4, limit=None, grace=600, dry_run=False)
+    assert len(result["revoked"]) == 1 and nodes.files.accounts() == set()
+
+
 def test_refused_where_there_is_another_mount_of_that_name(nodes: Nodes) -> None:
     nodes.files.configure()
     nodes.vault.configure()
@@ -290,6 +315,8 @@ def test_a_renewal_that_comes_too_late_fails(nodes: Nodes) -> None:
 def test_a_run_elsewhere_counts_until_its_claim_is_old(nodes: Nodes) -> None:
     nodes.files.configure()
     source = nodes.mount("vaulted_file")
+    now = time.time()
+    source.clock = lambda: now
     elsewhere = {**this_process(), "machine": "another"}
     for age, refused in ((599, True), (600, False)):
         spent = {"kind": "spent", "run": elsewhere, "created_at": source.now() - age}

@@ -32,6 +32,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
     revoke,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.roles import delete_role
 
 if t.TYPE_CHECKING:
@@ -462,6 +463,101 @@ def test_the_same_leases_revoked_by_several_at_once(lab: Lab, mount: Mount, cloc
     lab.double.clear_faults()
     assert not any(one.error for one in revoke(mount, list(records(mount))))
     assert lab.accounts() == set() and lab.leases() == {} and intents(mount) == []
+
+
+def at_the_mark(monkeypatch: pytest.MonkeyPatch, mount: Mount, act: t.Callable[[], object]) -> None:
+    """Let something happen just before a mount's next write."""
+    true = mount.store.write
+
+    def write(*writes: t.Any) -> None:
+        monkeypatch.setattr(mount.store, "write", true)
+        act()
+        true(*writes)
+
+    monkeypatch.setattr(mount.store, "write", write)
+
+
+@pytest.mark.parametrize("only_due", [True, False])
+@pytest.mark.parametrize("what", ["renewed", "ended", "refused"])
+def test_what_somebody_else_does_to_one_of_many_meanwhile(
+    lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch, what: str, only_due: bool
+) -> None:
+    """Cleanup leaves it to him. Who revokes by name ends it all the same, and is told what came of it."""
+    creds = issue_several(mount, "my-role", None, 5)
+    found = [record_of(mount, one) for one in creds]
+    other = lab.mount(clock=mount.clock)
+
+    def act() -> None:
+        if what == "renewed":
+            renew(other, found[2], 7200, dry_run=False)
+            return
+        if what == "refused":
+            lab.double.fault(kind="refuse", status=403, method="DELETE", times=1)
+        revoke(other, [found[2]])
+
+    at_the_mark(monkeypatch, mount, act)
+    ended = revoke(mount, found, only_due=only_due)
+    assert not any(one.error for one in ended)
+    assert len(ended) == (4 if only_due else 5)
+    left = {"renewed": "active", "refused": "failed"}.get(what) if only_due or what == "refused" else None
+    assert list(lab.leases().values()) == ([left] if left else [])
+    assert len(lab.accounts()) == (1 if only_due and what != "ended" else 0)
+
+
+def test_a_renewal_of_what_is_being_ended_meanwhile_is_refused(
+    lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch, crash: Crash
+) -> None:
+    creds = issue(mount, "my-role")
+    record = record_of(mount, creds)
+
+    def act() -> None:
+        with crash("delete_service_account", after=False):
+            revoke(lab.mount(clock=mount.clock), [record])
+
+    at_the_mark(monkeypatch, mount, act)
+    assert "by somebody else" in refused(renew, mount, record, 7200, dry_run=False)
+    assert record_of(mount, creds).status == "pending"
+
+
+def test_a_lease_that_is_being_ended_gives_no_key(lab: Lab, mount: Mount, crash: Crash) -> None:
+    creds, _issued = shared_credential(mount, "my-role", None, 0)
+    with crash("delete_service_account", after=False):
+        revoke(mount, [record_of(mount, creds)])
+    (document,) = mount.store.scan("leases/")
+    assert creds["api_key"] not in repr(document)
+    assert active_records(mount, [creds["lease_id"]]) == []
+    other, issued = shared_credential(mount, "my-role", None, 0)
+    assert issued and other["lease_id"] != creds["lease_id"]
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_by_force_also_what_cannot_be_recorded(
+    lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    creds = issue_several(mount, "my-role", None, 2)
+    found = [record_of(mount, one) for one in creds]
+
+    def full(*_writes: t.Any) -> None:
+        raise StoreError("store_path: cannot write: No space left on device")
+
+    monkeypatch.setattr(mount.store, "write", full)
+    if force:
+        assert not any(one.error for one in revoke(mount, found, force=True))
+    else:
+        assert "No space left" in refused(revoke, mount, found)
+    assert len(lab.accounts()) == (0 if force else 2)
+
+
+def test_many_end_in_batches_of_which_several_are_under_way(lab: Lab, mount: Mount) -> None:
+    count = 4 * mount.store.batch + 3
+    creds = [issue(mount, "my-role") for _unused in range(count)]
+    lab.double.settings(latency=0.05)
+    ended = revoke(mount, iter(active_records(mount, [one["lease_id"] for one in creds])), concurrency=7)
+    assert sorted(one.lease["lease_id"] for one in ended) == sorted(one["lease_id"] for one in creds)
+    assert lab.accounts() == set() and list(mount.store.scan("leases/")) == []
+    spans = [(one["time"], one["finished"]) for one in lab.double.requests() if one["method"] == "DELETE"]
+    at_once = max(sum(begun <= moment < end for begun, end in spans) for moment, _end in spans)
+    assert len(spans) == count and 3 <= at_once <= 7
 
 
 def test_matching_is_part_by_part(lab: Lab, mount: Mount) -> None:
