@@ -27,7 +27,7 @@ class ActionModule(OpenAIAction):
     REQUIRED_ONE_OF = (("lease_id", "prefix"),)
 
     def act(self, mount: Mount, args: Data) -> Data:
-        mount.store.prepare(writes=2)
+        mount.store.prepare(writes=1)
         if args["lease_id"] is not None:
             record = find_record(mount, args["lease_id"])
             if record is None and args["state"] == "renewed":

@@ -117,13 +117,14 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | N
     With a claim the intent stays behind as the run's pointer to the lease, which then holds the key as well; raises
     Conflict if somebody else of the run was faster.
     """
-    mount.store.prepare(writes=2)
+    mount.store.prepare(writes=1)
     role = find_role(mount, role_name)
     duration = _duration(role, ttl)
     for _round in range(_CREATE_ROUNDS):
         lease = _new_lease(mount, role, duration)
         with at_work(lease["lease_id"]):
             intent = _write_issue_intent(mount, lease, claim)
+            mount.store.prepare(writes=1)
             client = _client_for(mount, intent)
             credential_, unanswered = _issue_once(mount, client, intent, lease)
         if credential_:

@@ -27,11 +27,14 @@ def recall(name: str) -> t.Any:
 
 
 def remember(name: str, value: t.Any) -> None:
-    """Keep JSON data for the other processes of the run. What does not fit, or meets another write, is forgotten."""
-    content = json.dumps({**_everything(), _hidden(name): value}).encode()
-    if _DIGEST + _LENGTH + len(content) <= _SIZE:
-        record = hashlib.sha256(content).digest() + len(content).to_bytes(_LENGTH, "big") + content
-        _memory[: len(record)] = record
+    """Keep JSON data for the other processes of the run. When memory is full, all but the newest is forgotten; what meets
+    another write may be as well."""
+    for known in (_everything(), {}):
+        content = json.dumps({**known, _hidden(name): value}).encode()
+        if _DIGEST + _LENGTH + len(content) <= _SIZE:
+            record = hashlib.sha256(content).digest() + len(content).to_bytes(_LENGTH, "big") + content
+            _memory[: len(record)] = record
+            return
 
 
 def _everything() -> dict[str, t.Any]:

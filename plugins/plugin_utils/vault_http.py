@@ -78,6 +78,8 @@ def adapter_class(log: t.Callable[[str], None]) -> type:
         #: How far the server must be to answer by itself, and whether that is for good.
         index: str | None = None
         index_is_final = False
+        #: Hears of each new index.
+        keep_index: t.Callable[[str], None] = staticmethod(lambda _index: None)
 
         def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
             super().__init__(*args, **kwargs)
@@ -135,8 +137,10 @@ def adapter_class(log: t.Callable[[str], None]) -> type:
             if any(before.status_code in _CHANGING for before in response.history):
                 # What was a write has been made a read on the way.
                 raise StoreError(f"url: {self.base_uri} redirects to another address; give that one")
-            if not self.index_is_final:
-                self.index = response.headers.get("X-Vault-Index") or self.index
+            index = response.headers.get("X-Vault-Index")
+            if index and not self.index_is_final:
+                self.index = index
+                self.keep_index(index)
             if raise_exception and not response.ok:
                 errors = answer.get("errors") if isinstance(answer, dict) else None
                 hvac.utils.raise_for_error(method, url, response.status_code, None, errors=errors, json=answer)

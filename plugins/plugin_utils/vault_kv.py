@@ -332,6 +332,10 @@ class VaultKVStore(Store):
             remember(place, known)
         if known["index"]:
             adapter.index, adapter.index_is_final = known["index"], True
+        else:
+            # What the run has written, also in other processes, is to be seen by this one.
+            adapter.index = adapter.index or recall(f"index {place}")
+            adapter.keep_index = lambda index: remember(f"index {place}", index)
 
     def _check_engine(self, client: hvac.Client) -> str:
         """Refuse an engine that would take writes without checking their version, before anything is written.

@@ -41,11 +41,14 @@ from ansible.parsing.vault import (
 
 from .errors import Conflict, StoreError
 from .names import base36, random_text
+from .run_memory import recall, remember
 from .store import Data, Document, Store, Survey, Write
 
 #: Documents in one file. More makes a write slower, fewer makes a listing slower.
 GROUP_SIZE = 64
 _CACHED_FILES = 64
+#: The largest file that a run remembers, in bytes: larger ones are not read by each task.
+_REMEMBERED = 16_384
 _LOCK_SECONDS = 60.0
 _ABANDONED_SECONDS = 3600
 _LISTINGS = 100
@@ -84,6 +87,11 @@ class _Salt(t.NamedTuple):
     value: bytes
     process: int
     derived: threading.Event | None = None
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells one file from another that was at the same path; lastly its size in bytes."""
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 _background: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
@@ -310,12 +318,11 @@ class VaultedFileStore(Store):
 
     def _load(self, path: str) -> _Entries:
         with self._opened(path) as stream:
-            status = os.fstat(stream.fileno())
-            identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+            identity = _identity(os.fstat(stream.fileno()))
             cached = self._cache.get(path)
             if cached is not None and cached[0] == identity:
                 return cached[1]
-            entries = self._decrypt(path, stream.read())
+            entries = self._recall(path, identity) or self._decrypt(path, stream.read())
         self._remember(path, identity, entries)
         return entries
 
@@ -342,10 +349,24 @@ class VaultedFileStore(Store):
             raise
 
     def _remember(self, path: str, identity: tuple[int, ...], entries: _Entries) -> None:
+        if path not in self._cache and identity[-1] <= _REMEMBERED:
+            remember(self._memory_of(path), [path, identity, entries])
         self._cache[path] = (identity, entries)
         while len(self._cache) > _CACHED_FILES:
             with contextlib.suppress(KeyError):  # another thread was faster
                 self._cache.popitem(last=False)
+
+    def _recall(self, path: str, identity: tuple[int, ...]) -> _Entries | None:
+        """Return what another process of the run has found in a file."""
+        known = recall(self._memory_of(path))
+        if known is None or known[:2] != [path, list(identity)]:
+            return None
+        return {key: _Entry(*entry) for key, entry in known[2].items()}
+
+    def _memory_of(self, path: str) -> str:
+        """Return under which name the run remembers a file: the same for each generation, and for whoever has the secrets."""
+        folder, name = os.path.split(path)
+        return json.dumps([folder, name.partition(".")[0], [secret.bytes.hex() for _id, secret in self._vault.secrets]])
 
     def _decrypt(self, path: str, content: bytes) -> _Entries:
         if not content.startswith(b"$ANSIBLE_VAULT;"):
@@ -401,7 +422,8 @@ class VaultedFileStore(Store):
         """Have the key of a file derived; Ansible remembers it."""
         if path not in self._cache:
             with self._opened(path) as stream:
-                VaultAES256.decrypt(parse_vaulttext_envelope(stream.read())[0], secret)
+                if not self._recall(path, _identity(os.fstat(stream.fileno()))):
+                    VaultAES256.decrypt(parse_vaulttext_envelope(stream.read())[0], secret)
 
     def _replace(self, folder: str, group: str, current: _File | None, entries: _Entries) -> None:
         """Make entries the next generation of a group; nothing to hold means no file. The lock is held."""
@@ -424,7 +446,7 @@ class VaultedFileStore(Store):
                     os.unlink(temporary)
                 self._remove_if_empty(folder)
                 raise
-            self._remember(new.path, (status.st_ino, status.st_mtime_ns, status.st_size), entries)
+            self._remember(new.path, _identity(status), entries)
             self._sync(folder)
         # The oldest first, so that a killed deletion leaves the newest.
         names = self._names(folder)

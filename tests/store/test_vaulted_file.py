@@ -28,7 +28,7 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.utils.display import Display
 from surveys import Summary, summary
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import vaulted_file
+from ansible_collections.ephemeral.openai.plugins.plugin_utils import run_memory, vaulted_file
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import StoreError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.vaulted_file import VaultedFileStore
@@ -488,6 +488,49 @@ def test_other_files_in_the_folder_do_not_matter(path: Path, filled: VaultedFile
     filled.delete("definitions", "leases/abcd/000-9")
     assert opened(path).read("definitions") is None
     assert (path / "mount" / "definitions.bak").read_text() == "not ours"
+
+
+# What the processes of a run tell each other.
+
+
+def in_a_worker(function: t.Callable[[], object]) -> None:
+    worker = FORK.Process(target=function)
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+
+
+def test_what_one_worker_has_read_or_written_the_next_one_need_not_decrypt(
+    path: Path, filled: VaultedFileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decrypted: list[str] = []
+    true = VaultedFileStore._decrypt
+
+    def decrypt(store: VaultedFileStore, at: str, content: bytes) -> t.Any:
+        decrypted.append(at)
+        return true(store, at, content)
+
+    monkeypatch.setattr(VaultedFileStore, "_decrypt", decrypt)
+    in_a_worker(lambda: opened(path).write(Write("definitions", {"n": 2}, 1)))
+    assert opened(path).read("definitions") == Document("definitions", {"n": 2}, 2) and decrypted == []
+    # Not by whoever has another password, and not what is another file by now.
+    assert "wrong vault password" in refused(opened(path, b"another").read, "definitions")
+    assert len(decrypted) == 1
+    (file,) = (path / "mount").glob("definitions.*")
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content)
+    file.chmod(0o600)
+    assert opened(path).read("definitions") == Document("definitions", {"n": 2}, 2) and len(decrypted) == 2
+    file.write_bytes(b"$ANSIBLE_VAULT;1.1;AES256\n00")
+    assert "nothing was changed" in refused(opened(path).read, "definitions")
+
+
+def test_what_is_large_is_not_remembered(path: Path, filled: VaultedFileStore) -> None:
+    filled.write(Write("large", {"text": SECRET + "x" * 100_000}), Write("small", {"text": SECRET}))
+    memory = run_memory._memory[:]
+    assert b"x" * 100 not in memory and SECRET.encode() in memory
+    assert PASSWORD not in memory and PASSWORD.hex().encode() not in memory
 
 
 # What a killed writer leaves.
