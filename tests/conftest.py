@@ -20,7 +20,8 @@ if t.TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test has logged in for another."""
-    monkeypatch.setattr(run_memory, "_memory", mmap.mmap(-1, 2**16))
+    for memory in (run_memory.SERVERS, run_memory.FILES):
+        monkeypatch.setattr(memory, "_memory", mmap.mmap(-1, memory._size))
 
 
 @pytest.fixture(scope="session")

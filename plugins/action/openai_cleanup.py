@@ -37,7 +37,9 @@ class ActionModule(OpenAIAction):
         # Ansible keeps the name failed for its own boolean.
         failures = result["failures"] = result.pop("failed")
         if failures:
-            first = failures[0]["lease_id"] or f"admin key {failures[0]['admin_api_key_id'] or 'of a rotation'}"
+            first = failures[0]["lease_id"] or "one that cannot be read"
+            if "admin_api_key_id" in failures[0]:
+                first = f"admin key {failures[0]['admin_api_key_id'] or 'of a rotation'}"
             msg = f"{len(failures)} lease(s) or admin key(s) would not go; the first, {first}: {failures[0]['error']}"
             result.update(failed=True, msg=msg)
         return result

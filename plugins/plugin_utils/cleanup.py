@@ -10,7 +10,7 @@ import itertools
 import typing as t
 
 from .durations import rfc3339
-from .errors import Conflict, OpenAICredsError
+from .errors import Conflict, OpenAICredsError, StoreError
 from .leases import (
     INTENTS,
     LEASES,
@@ -58,8 +58,8 @@ def cleanup(
     left = _Recovery(mount, orphans, dry_run, result).run(interrupted, limit)
 
     now = mount.now()
-    survey = mount.store.survey(LEASES, now)
-    ending = itertools.islice(_due(survey, refused, waiting, now, grace), left)
+    survey = mount.store.survey(LEASES, now, tidy=not dry_run)
+    ending = itertools.islice(_due(survey, refused, waiting, now, grace, result), left)
     ended = (
         [Ended(record.lease, None) for record in ending]
         if dry_run
@@ -71,25 +71,35 @@ def cleanup(
     result["failed"] += [
         {"lease_id": intent.data["lease"]["lease_id"], "error": intent.data["error"]} for intent in waiting
     ]
-    # What the limit has left may be kept together with what is not due yet.
-    for _document in survey.due:
-        pass
+    # What the limit has left. It may be kept together with what is not due yet, which is counted on the way.
+    ends = [int(document.data["expires_at"]) for document in survey.due]
+    if survey.next_due is not None:
+        ends.append(survey.next_due)
     result["active"] = survey.later
-    result["next_expiry"] = rfc3339(survey.next_due) if survey.next_due else None
+    result["next_expiry"] = rfc3339(min(ends)) if ends else None
     return result
 
 
 def _due(
-    survey: Survey, refused: t.Sequence[Document], waiting: t.Sequence[Document], now: int, grace: int
+    survey: Survey,
+    refused: t.Sequence[Document],
+    waiting: t.Sequence[Document],
+    now: int,
+    grace: int,
+    result: Data,
 ) -> t.Iterator[Record]:
     """Yield what has to be ended now: what was refused and is to be tried again, and leases that are due or were being
     ended."""
     for intent in refused:
         yield Record(intent.data["lease"], "failed", None, intent)
     known = {intent.data["lease"]["lease_id"] for intent in (*refused, *waiting)}
-    for document in survey.due:
-        if document.data["lease_id"] not in known and not is_being_ended(document, now, grace):
-            yield Record(document.data, "expired", document, None)
+    try:
+        for document in survey.due:
+            if document.data["lease_id"] not in known and not is_being_ended(document, now, grace):
+                yield Record(document.data, "expired", document, None)
+    except StoreError as error:
+        # What has been found so far ends all the same.
+        result["failed"].append({"lease_id": None, "error": str(error)})
 
 
 def _recover_rotation(mount: Mount, grace: int, dry_run: bool, result: Data) -> None:

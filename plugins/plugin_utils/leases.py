@@ -58,8 +58,8 @@ def lease_path(lease_id: str) -> str:
 
 
 def due_at(lease: Data) -> int:
-    """Return the Unix time at which somebody has to look at a lease."""
-    return int(min(lease["expires_at"], lease["ending"]["at"]) if "ending" in lease else lease["expires_at"])
+    """Return the Unix time at which somebody has to look at a lease: at any time if it is being ended."""
+    return 0 if "ending" in lease else int(lease["expires_at"])
 
 
 def _refused_path(lease_id: str) -> str:
@@ -500,27 +500,39 @@ def revoke(
     With force their records go even if OpenAI refuses; with only_due, one that somebody else renews or ends at the same
     time is left to them.
     """
+    size = mount.store.batch
+    batches = _batches(leases, size)
+    first = list(itertools.islice(batches, 1))
+    if not first:
+        return []
+    # Before anything has happened.
+    mount.openai()
     work = random_text(16)
+    ending = {"work": work, "owner": this_process()}
     calls = threading.Semaphore(concurrency)
 
     def end(batch: list[Record]) -> list[Ended]:
         try:
-            batch = _mark(mount, batch, work, only_due)
-        except StoreError:
-            # Ending a key needs no record to be safe, and a full disk must not prevent it.
-            if not force:
-                raise
-        # As with an issue, after that: if the mount moves, either this sees it or the move sees what is marked.
-        client = mount.openai()
-        ended = list(concurrently(lambda record: _delete(client, calls, record), batch, concurrency))
-        _record_ended(mount, ended, force)
+            try:
+                batch = _mark(mount, batch, ending, only_due)
+            except StoreError:
+                # Ending a key needs no record to be safe, and a full disk must not prevent it.
+                if not force:
+                    raise
+            # As with an issue, after that: if the mount moves, either this sees it or the move sees what is marked.
+            client = mount.openai()
+            ended = list(concurrently(lambda record: _delete(client, calls, record), batch, concurrency))
+            _record_ended(mount, ended, force)
+        except OpenAICredsError as error:
+            # Others have ended and are to be told of. What was marked is finished by the next cleanup.
+            return [Ended(record.lease, str(error)) for record in batch]
         return ended
 
-    batches: t.Iterable[list[Record]] = _batches(leases, mount.store.batch)
-    if isinstance(leases, t.Sequence):
-        batches = list(batches)
+    rest = list(batches) if isinstance(leases, t.Sequence) else batches
+    at_once = max(_BATCHES, -(-concurrency // size) + 2)
     with at_work(work):
-        return [one for some in concurrently(end, batches, _BATCHES) for one in some]
+        ended = concurrently(end, itertools.chain(first, rest) if rest else first, at_once)
+        return [one for some in ended for one in some]
 
 
 def _batches(leases: t.Iterable[Record], size: int) -> t.Iterator[list[Record]]:
@@ -529,40 +541,44 @@ def _batches(leases: t.Iterable[Record], size: int) -> t.Iterator[list[Record]]:
         yield batch
 
 
-def _mark(mount: Mount, batch: list[Record], work: str, only_due: bool) -> list[Record]:
+def _mark(mount: Mount, batch: list[Record], ending: Data, only_due: bool) -> list[Record]:
     """Say on the records of leases that they are being ended; returns those that are still to be."""
     marks = [
-        (record, _being_ended(mount, record.intent or t.cast(Document, record.document), work)) for record in batch
+        (record, _being_ended(mount, record.intent or t.cast(Document, record.document), ending)) for record in batch
     ]
     try:
         mount.store.write(*(write for _record, write in marks))
     except Conflict:
-        marked = concurrently(lambda one: _mark_one(mount, *one, work, only_due), marks, mount.store.batch)
+        marked = concurrently(lambda one: _mark_one(mount, *one, ending, only_due), marks, mount.store.batch)
         return [record for record in marked if record]
     return [_marked(record, write) for record, write in marks]
 
 
-def _mark_one(mount: Mount, record: Record, mark: Write, work: str, only_due: bool) -> Record | None:
+def _mark_one(mount: Mount, record: Record, mark: Write, ending: Data, only_due: bool) -> Record | None:
     while True:
         found = mount.store.read(mark.path)
+        if found is None and not only_due and not record.intent:
+            # OpenAI may have refused somebody else meanwhile.
+            found = mount.store.read(_refused_path(record.lease["lease_id"]))
+            record = record._replace(intent=found, document=None)
         if found is None:
-            # Somebody else has ended it meanwhile, or OpenAI has refused.
+            # Somebody else has ended it.
             return None if only_due else record
-        if found.data.get("ending", {}).get("work") == work:
+        if found.data.get("ending", {}).get("work") == ending["work"]:
             return _marked(record, mark)
-        if found.version != mark.version:
+        if (found.path, found.version) != (mark.path, mark.version):
             if only_due:
                 return None
-            mark = _being_ended(mount, found, work)
+            mark = _being_ended(mount, found, ending)
         with contextlib.suppress(Conflict):
             mount.store.write(mark)
             return _marked(record, mark)
 
 
-def _being_ended(mount: Mount, record: Document, work: str) -> Write:
-    ending = {"work": work, "owner": this_process(), "at": mount.now()}
+def _being_ended(mount: Mount, record: Document, ending: Data) -> Write:
     # Nobody is given the key any more.
-    data = {**{name: value for name, value in record.data.items() if name != "api_key"}, "ending": ending}
+    data = {name: value for name, value in record.data.items() if name != "api_key"}
+    data["ending"] = {**ending, "at": mount.now()}
     return Write(record.path, data, record.version, due=due_at(data) if record.path.startswith(LEASES) else 0)
 
 

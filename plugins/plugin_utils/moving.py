@@ -106,7 +106,7 @@ def _refuse_if_in_use(source: Mount, definitions: Data, grace: int) -> None:
         else:
             at_work += is_being_ended(intent, now, grace)
     # What is being ended is due.
-    at_work += sum(is_being_ended(lease, now, grace) for lease in source.store.survey(LEASES, now).due)
+    at_work += sum(is_being_ended(lease, now, grace) for lease in source.store.survey(LEASES, now, tidy=False).due)
     if at_work:
         raise OpenAICredsError(
             f"from: mount {source.name!r} is in use by {at_work} other run(s) or task(s); try again when they have ended"

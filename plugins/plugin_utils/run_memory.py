@@ -10,41 +10,84 @@ workers share it; what only a worker imports, such as a lookup, may have one of 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import mmap
+import tempfile
+import threading
 import typing as t
 
-_SIZE = 2**16
 _DIGEST = hashlib.sha256().digest_size
 _LENGTH = 4
-_memory = mmap.mmap(-1, _SIZE)
 
 
-def recall(name: str) -> t.Any:
-    """Return what has been remembered under a name, or None."""
-    return _everything().get(_hidden(name))
+class Lock:
+    """Excludes the other processes of the run, and the threads of this one; it goes with a process that dies."""
+
+    def __init__(self) -> None:
+        self._threads = threading.Lock()
+        #: Without a name and empty: it is only there to be locked. Where there is no place for it, threads alone are
+        #: excluded.
+        self._file: t.IO[bytes] | None = None
+        with contextlib.suppress(OSError):
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the run
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        if self._file:
+            # Not flock, whose locks belong to all processes that have inherited the file.
+            fcntl.lockf(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_error: object) -> None:
+        if self._file:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+        self._threads.release()
 
 
-def remember(name: str, value: t.Any) -> None:
-    """Keep JSON data for the other processes of the run. When memory is full, all but the newest is forgotten; what meets
-    another write may be as well."""
-    for known in (_everything(), {}):
-        content = json.dumps({**known, _hidden(name): value}).encode()
-        if _DIGEST + _LENGTH + len(content) <= _SIZE:
-            record = hashlib.sha256(content).digest() + len(content).to_bytes(_LENGTH, "big") + content
-            _memory[: len(record)] = record
-            return
+class Memory:
+    """JSON data by name. When it is full, all but the newest is forgotten."""
 
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._memory = mmap.mmap(-1, size)
+        self._lock = Lock()
 
-def _everything() -> dict[str, t.Any]:
-    length = int.from_bytes(_memory[_DIGEST : _DIGEST + _LENGTH], "big")
-    content = _memory[_DIGEST + _LENGTH : _DIGEST + _LENGTH + length]
-    # No lock, which a process that is killed would hold for ever: what is being written meanwhile does not count.
-    whole = hashlib.sha256(content).digest() == _memory[:_DIGEST]
-    return dict(json.loads(content)) if whole and length else {}
+    def recall(self, name: str) -> t.Any:
+        """Return what has been remembered under a name, or None."""
+        everything = self._read()
+        if everything is None:
+            with self._lock:
+                everything = self._read()
+        return (everything or {}).get(_hidden(name))
+
+    def remember(self, name: str, value: t.Any) -> None:
+        """Keep JSON data for the other processes of the run."""
+        with self._lock:
+            for known in (self._read() or {}, {}):
+                content = json.dumps({**known, _hidden(name): value}).encode()
+                if _DIGEST + _LENGTH + len(content) <= self._size:
+                    record = hashlib.sha256(content).digest() + len(content).to_bytes(_LENGTH, "big") + content
+                    self._memory[: len(record)] = record
+                    return
+
+    def _read(self) -> dict[str, t.Any] | None:
+        """Return all there is; None while it is being written, or if that was never finished."""
+        length = int.from_bytes(self._memory[_DIGEST : _DIGEST + _LENGTH], "big")
+        content = self._memory[_DIGEST + _LENGTH : _DIGEST + _LENGTH + length]
+        if not length:
+            return {}
+        whole = hashlib.sha256(content).digest() == self._memory[:_DIGEST]
+        return dict(json.loads(content)) if whole else None
 
 
 def _hidden(name: str) -> str:
     """Return what stands for a name, which may be long and have secrets in it."""
     return hashlib.sha256(name.encode()).hexdigest()
+
+
+#: Of the servers that state is on, and the logins there.
+SERVERS = Memory(2**15)
+#: Of files that state is in.
+FILES = Memory(2**17)

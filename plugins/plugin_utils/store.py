@@ -96,8 +96,9 @@ class Store(abc.ABC):
         """Yield the documents whose path begins with a prefix that ends in /."""
 
     @abc.abstractmethod
-    def survey(self, prefix: str, now: int) -> Survey:
-        """Return what is due now (Unix time) below a prefix, without opening what is not."""
+    def survey(self, prefix: str, now: int, *, tidy: bool) -> Survey:
+        """Return what is due now (Unix time) below a prefix, without opening what is not; tidy away what crashes have
+        left and nobody would miss."""
 
     def prepare(self, writes: int) -> None:  # noqa: B027 - most backends need not
         """Hear that so many writes will follow soon. A backend may get ready for them meanwhile."""

@@ -19,6 +19,7 @@ version is looked at, and is a success if it is found to be there.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -30,7 +31,7 @@ import typing as t
 from .concurrently import concurrently
 from .errors import Conflict, StoreError
 from .names import base36, random_text
-from .run_memory import recall, remember
+from .run_memory import SERVERS
 from .store import Data, Document, Store, Survey, Write
 from .vault_http import CONCURRENCY, adapter_class, failure, reason
 
@@ -81,16 +82,22 @@ class VaultKVStore(Store):
         self._seen: dict[str, tuple[int, int]] = {}
 
     def read(self, path: str) -> Document | None:
+        found = self._read_document(path)
+        return found[0] if found else None
+
+    def _read_document(self, path: str) -> tuple[Document, int] | None:
+        """Return a document and when it is due."""
         secret = self._read(path)
         if secret is None:
             return None
         try:
             content = secret["data"]["data"]
             document = Document(path, dict(json.loads(content["data"])), int(secret["data"]["metadata"]["version"]))
-            self._seen[path] = (document.version, int(content["due"]))
+            due = int(content["due"])
         except (KeyError, TypeError, ValueError):
             raise StoreError(f"kv_path: {self._shown(path)} does not hold a document of this store") from None
-        return document
+        self._seen[path] = (document.version, due)
+        return document, due
 
     def read_each(self, paths: t.Sequence[str]) -> t.Iterator[Document]:
         return filter(None, concurrently(self.read, paths, CONCURRENCY))
@@ -104,9 +111,10 @@ class VaultKVStore(Store):
             pass
 
     def scan(self, prefix: str) -> t.Iterator[Document]:
-        return self._read_ahead([path for path, _due, is_there in self._listed(prefix) if is_there])
+        for document, _due in self._read_ahead([path for path, _due, is_there in self._listed(prefix) if is_there]):
+            yield document
 
-    def survey(self, prefix: str, now: int) -> Survey:
+    def survey(self, prefix: str, now: int, *, tidy: bool) -> Survey:
         survey = Survey()
         to_read = []
         for path, at, is_there in self._listed(prefix):
@@ -115,12 +123,11 @@ class VaultKVStore(Store):
                     survey.add_later(at)
             elif is_there:
                 to_read.append(path)
-            elif at is not None:
+            elif at is not None and tidy:
                 self._destroy(_name(path, at))
 
         def due() -> t.Iterator[Document]:
-            for document in self._read_ahead(to_read):
-                at = self._seen[document.path][1]
+            for document, at in self._read_ahead(to_read):
                 if at <= now:
                     yield document
                 else:
@@ -129,9 +136,10 @@ class VaultKVStore(Store):
         survey.due = due()
         return survey
 
-    def _read_ahead(self, paths: list[str]) -> t.Iterator[Document]:
+    def _read_ahead(self, paths: list[str]) -> t.Iterator[tuple[Document, int]]:
+        """Yield documents and when they are due."""
         for start in range(0, len(paths), _AHEAD):
-            yield from self.read_each(paths[start : start + _AHEAD])
+            yield from filter(None, concurrently(self._read_document, paths[start : start + _AHEAD], CONCURRENCY))
 
     def new_key(self, folder: str, due: int) -> str:
         return f"{random_text(1)}-{base36(due, _DUE_DIGITS)}{random_text(11)}"
@@ -140,18 +148,15 @@ class VaultKVStore(Store):
         before = self._due(write.path, write.version) if write.version else None
         old = _due_path(write.path, before) if before is not None else None
         new = _due_path(write.path, write.due)
-        # At every instant the earliest time that names tell must not be later than the truth.
+        # At every instant the earliest time that names tell must not be later than the truth. So the name for a write
+        # that is refused stays: it may be that of the other one, and goes when the document has gone.
         sooner = before is None or write.due < before
-        made = sooner and new not in (None, old) and self._put_name(new)
+        if sooner and new is not None and new != old:
+            self._put_name(new)
         if sooner and new is None and old is not None:
             self._destroy(old)
-        try:
-            self._put_document(write)
-        except Conflict:
-            if made and new is not None:
-                self._destroy(new)
-            raise
-        if not sooner and new not in (None, old):
+        self._put_document(write)
+        if not sooner and new is not None and new != old:
             self._put_name(new)
         if old is not None and old != new:
             self._destroy(old)
@@ -166,13 +171,10 @@ class VaultKVStore(Store):
             seen = self._seen.get(path)
         return seen[1] if seen else None
 
-    def _put_name(self, path: str) -> bool:
-        """Write the name of a time; says whether it was not there before."""
-        try:
+    def _put_name(self, path: str) -> None:
+        """Write the name of a time, if it is not there yet."""
+        with contextlib.suppress(Conflict):
             self._put(path, {}, 0)
-        except Conflict:
-            return False
-        return True
 
     def _put_document(self, write: Write) -> None:
         mark = secrets.token_hex(8)
@@ -325,17 +327,18 @@ class VaultKVStore(Store):
         """Look once per run at what will not change while it goes on."""
         adapter = t.cast(t.Any, client.adapter)
         place = json.dumps([client.url, adapter.namespace, self._engine])
-        known = recall(place)
+        known = SERVERS.recall(place)
         if known is None:
             is_openbao = self._check_engine(client).endswith("builtin.bao")
             known = {"index": self._index_of_the_active_node(adapter) if is_openbao else None}
-            remember(place, known)
+            if known["index"] or not is_openbao:
+                SERVERS.remember(place, known)
         if known["index"]:
             adapter.index, adapter.index_is_final = known["index"], True
         else:
             # What the run has written, also in other processes, is to be seen by this one.
-            adapter.index = adapter.index or recall(f"index {place}")
-            adapter.keep_index = lambda index: remember(f"index {place}", index)
+            adapter.index = adapter.index or SERVERS.recall(f"index {place}")
+            adapter.keep_index = lambda index: SERVERS.remember(f"index {place}", index)
 
     def _check_engine(self, client: hvac.Client) -> str:
         """Refuse an engine that would take writes without checking their version, before anything is written.

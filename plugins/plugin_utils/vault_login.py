@@ -6,18 +6,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import re
 import ssl
-import threading
 import time
 import typing as t
 from urllib.parse import quote, urlsplit
 
 from .errors import StoreError, quoted
-from .run_memory import recall, remember
+from .run_memory import SERVERS, Lock
 from .settings import sources
 
 if t.TYPE_CHECKING:
@@ -42,7 +42,7 @@ _NOT_LOGIN = frozenset({"mount", "store", "store_path", "kv_path", "engine_mount
 #: A token that is younger than this has not ended: what Vault refuses it, its policies do not allow.
 _YOUNG_SECONDS = 10
 
-_lock = threading.Lock()
+_lock = Lock()
 
 
 def connect(settings: t.Mapping[str, t.Any], adapter: type) -> hvac.Client:
@@ -178,7 +178,7 @@ def _validate(client: hvac.Client, settings: t.Mapping[str, t.Any]) -> None:
 
 def _cached_login(client: hvac.Client, settings: t.Mapping[str, t.Any]) -> str:
     """Return a token of these settings that will last a while."""
-    token, _made, until = recall(_who(settings)) or ("", 0, 0)
+    token, _made, until = SERVERS.recall(_who(settings)) or ("", 0, 0)
     return str(token) if until is None or time.monotonic() < until else _new_login(client, settings)
 
 
@@ -187,7 +187,7 @@ def _new_login(client: hvac.Client, settings: t.Mapping[str, t.Any]) -> str:
     token, seconds = auth["client_token"], auth.get("lease_duration")
     if not auth.get("num_uses"):
         # Half of its life is left for what begins just before.
-        remember(_who(settings), [token, now, now + seconds / 2 if seconds else None])
+        SERVERS.remember(_who(settings), [token, now, now + seconds / 2 if seconds else None])
     return str(token)
 
 
@@ -198,12 +198,15 @@ def _new_token(settings: t.Mapping[str, t.Any], adapter: type, refused: str) -> 
         token = _token(settings) if settings["auth_method"] == "token" else refused
         return token if token != refused else None
     with _lock:
-        token, made, _until = recall(_who(settings)) or ("", -_YOUNG_SECONDS, 0)
+        token, made, _until = SERVERS.recall(_who(settings)) or ("", -_YOUNG_SECONDS, 0)
         if token and token != refused:
             return str(token)
         if time.monotonic() < made + _YOUNG_SECONDS:
             return None
-        return _new_login(_client(settings, adapter), settings)
+        # Whether it has ended or its policy lacks something is not known, so a login that is refused is not the answer.
+        with contextlib.suppress(StoreError):
+            return _new_login(_client(settings, adapter), settings)
+    return None
 
 
 def _who(settings: t.Mapping[str, t.Any]) -> str:

@@ -41,7 +41,7 @@ from ansible.parsing.vault import (
 
 from .errors import Conflict, StoreError
 from .names import base36, random_text
-from .run_memory import recall, remember
+from .run_memory import FILES
 from .store import Data, Document, Store, Survey, Write
 
 #: Documents in one file. More makes a write slower, fewer makes a listing slower.
@@ -172,8 +172,8 @@ class VaultedFileStore(Store):
             return
         grouped = self._grouped({write.path: write for write in writes})
         for place in grouped:
-            if place in self._prefetches:
-                self._prefetches.pop(place).join()
+            if thread := self._prefetches.pop(place, None):
+                thread.join()
         with self._locked(create=True):
             for (folder, group), members in grouped.items():
                 current, entries = self._entries(folder, group)
@@ -201,7 +201,7 @@ class VaultedFileStore(Store):
                 for document, _due in self._documents(file, relative):
                     yield document
 
-    def survey(self, prefix: str, now: int) -> Survey:
+    def survey(self, prefix: str, now: int, *, tidy: bool) -> Survey:
         survey = Survey()
         to_open: list[tuple[_File, str]] = []
         for folder, relative in self._folders(prefix):
@@ -322,7 +322,10 @@ class VaultedFileStore(Store):
             cached = self._cache.get(path)
             if cached is not None and cached[0] == identity:
                 return cached[1]
-            entries = self._recall(path, identity) or self._decrypt(path, stream.read())
+            entries = self._recall(path, identity)
+            if entries is None:
+                entries = self._decrypt(path, stream.read())
+                self._tell(path, identity, entries)
         self._remember(path, identity, entries)
         return entries
 
@@ -349,16 +352,19 @@ class VaultedFileStore(Store):
             raise
 
     def _remember(self, path: str, identity: tuple[int, ...], entries: _Entries) -> None:
-        if path not in self._cache and identity[-1] <= _REMEMBERED:
-            remember(self._memory_of(path), [path, identity, entries])
         self._cache[path] = (identity, entries)
         while len(self._cache) > _CACHED_FILES:
             with contextlib.suppress(KeyError):  # another thread was faster
                 self._cache.popitem(last=False)
 
+    def _tell(self, path: str, identity: tuple[int, ...], entries: _Entries) -> None:
+        """Let the other processes of the run know what is in a file."""
+        if identity[-1] <= _REMEMBERED:
+            FILES.remember(self._memory_of(path), [path, identity, entries])
+
     def _recall(self, path: str, identity: tuple[int, ...]) -> _Entries | None:
-        """Return what another process of the run has found in a file."""
-        known = recall(self._memory_of(path))
+        """Return what another process of the run has found in a file, or put there."""
+        known = FILES.recall(self._memory_of(path))
         if known is None or known[:2] != [path, list(identity)]:
             return None
         return {key: _Entry(*entry) for key, entry in known[2].items()}
@@ -446,6 +452,7 @@ class VaultedFileStore(Store):
                     os.unlink(temporary)
                 self._remove_if_empty(folder)
                 raise
+            self._tell(new.path, _identity(status), entries)
             self._remember(new.path, _identity(status), entries)
             self._sync(folder)
         # The oldest first, so that a killed deletion leaves the newest.

@@ -87,7 +87,7 @@ def test_8_controllers_issue_50_each_and_two_clean_up_at_once(tmp_path: Path, do
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         revoked = [*pool.map(clean, nodes[:2])]
-    assert len(set(revoked[0]) | set(revoked[1])) == 400
+    assert len(revoked[0] + revoked[1]) == len({*revoked[0], *revoked[1]}) == 400
     deleted = collections.Counter(
         request["path"]
         for request in double.requests(begin)

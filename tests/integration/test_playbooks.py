@@ -7,12 +7,15 @@ import ast
 import json
 import re
 import sys
+import time
 import typing as t
 from pathlib import Path
 
 import pytest
 import yaml
 from lab import PROJECT, Lab, Run
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils import leases
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BY_NAME, BY_PATH = "ephemeral.openai.{}", str(CHECKOUT / "playbooks" / "{}.yml")
@@ -281,6 +284,16 @@ def test_cleanup_sums_up(lab: Lab) -> None:
     assert "2 revoked, 0 checked in, 0 recovered, 0 orphans, 0 failed; 1 active, the next ends 20" in summary
     assert [name.startswith("vault-long-") for name in lab.accounts()] == [True]
     assert changed(run(lab, "cleanup")) == 0
+
+
+def test_cleanup_that_cannot_read_a_lease_says_so(lab: Lab) -> None:
+    lab.configure()
+    leases.issue(lab.mount(clock=lambda: time.time() - 7200), "my-role", 60)
+    (file,) = (lab.store_path / "openai" / "leases").glob("*/*")
+    file.write_text("not a vaulted file")
+    done = lab.command("ansible-playbook", "ephemeral.openai.cleanup")
+    assert done.rc and "the first, one that cannot be read: store_path: " in " ".join(done.out.split()), done.out
+    assert "Traceback" not in done.out
 
 
 def test_cleanup_sums_up_also_what_would_not_go_and_fails(lab: Lab) -> None:

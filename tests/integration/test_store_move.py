@@ -83,8 +83,8 @@ class Dying(Store):
     def scan(self, prefix: str) -> t.Any:
         return self._store.scan(prefix)
 
-    def survey(self, prefix: str, now: int) -> t.Any:
-        return self._store.survey(prefix, now)
+    def survey(self, prefix: str, now: int, *, tidy: bool) -> t.Any:
+        return self._store.survey(prefix, now, tidy=tidy)
 
     def new_key(self, folder: str, due: int) -> str:
         return self._store.new_key(folder, due)

@@ -17,11 +17,11 @@ class Summary(t.NamedTuple):
 
 def summary(store: Store, prefix: str) -> Summary:
     """Return what a survey tells before anything is due, without opening anything."""
-    survey = store.survey(prefix, -1)
+    survey = store.survey(prefix, -1, tidy=False)
     assert list(survey.due) == []
     return Summary(survey.later, survey.next_due)
 
 
 def due(store: Store, prefix: str, now: int) -> list[Document]:
     """Return what is due."""
-    return list(store.survey(prefix, now).due)
+    return list(store.survey(prefix, now, tidy=True).due)

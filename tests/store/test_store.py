@@ -481,7 +481,7 @@ class Model(RuleBasedStateMachine):
             if path.startswith(prefix) and (due is None or at <= due)
         }
         for store in self.stores:
-            found = list(store.scan(prefix) if due is None else store.survey(prefix, due).due)
+            found = list(store.scan(prefix) if due is None else store.survey(prefix, due, tidy=True).due)
             assert {one.path: (one.data, one.version) for one in found} == wanted
             assert len(found) == len(wanted)
 
@@ -491,7 +491,7 @@ class Model(RuleBasedStateMachine):
             dues = [due for path, (_data, _version, due) in self.model.items() if path.startswith(prefix)]
             for now in (-1, 25):
                 later = [due for due in dues if due > now]
-                found = self.stores[0].survey(prefix, now)
+                found = self.stores[0].survey(prefix, now, tidy=False)
                 assert len(list(found.due)) == len(dues) - len(later)
                 assert found.later == len(later)
                 if later and not self.exact:

@@ -12,6 +12,7 @@ from lab import PROJECT, Lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import rfc3339
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import StoreError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
     WATCH_SECONDS,
     active_records,
@@ -23,7 +24,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import process_of, this_process
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Survey, Write
 
 if t.TYPE_CHECKING:
     from unit.conftest import Clock
@@ -119,6 +120,64 @@ def test_a_limit_bounds_one_call(lab: Lab, mount: Mount, clock: Clock) -> None:
     clock.move(3600)
     assert [len(clean(mount, limit=2)["revoked"]) for _unused in range(4)] == [2, 2, 1, 0]
     assert lab.accounts() == set()
+
+
+def test_what_a_limit_leaves_is_next(lab: Lab, mount: Mount, clock: Clock) -> None:
+    issue_several(mount, "my-role", 600, 3)
+    issue(mount, "my-role", 7200)
+    due = clock() + 600
+    clock.move(600)
+    result = clean(mount, limit=1)
+    assert (len(result["revoked"]), result["active"], result["next_expiry"]) == (1, 1, rfc3339(due))
+
+
+def test_what_cannot_be_read_stops_only_what_comes_after_it(
+    lab: Lab, mount: Mount, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    creds = issue_several(mount, "my-role", 600, 5)
+    clock.move(600)
+    true = mount.store.survey
+
+    def broken(*args: t.Any, **kwargs: t.Any) -> Survey:
+        survey = true(*args, **kwargs)
+        good = survey.due
+
+        def due() -> t.Iterator[Document]:
+            yield next(good)
+            yield next(good)
+            raise StoreError("store_path: a file is corrupted")
+
+        survey.due = due()
+        return survey
+
+    monkeypatch.setattr(mount.store, "survey", broken)
+    result = clean(mount)
+    assert len(result["revoked"]) == 2 and len(lab.accounts()) == len(creds) - 2
+    assert result["failed"] == [{"lease_id": None, "error": "store_path: a file is corrupted"}]
+    monkeypatch.undo()
+    assert len(clean(mount)["revoked"]) == 3
+
+
+def test_a_disk_that_fills_up_is_told_of_for_each_lease_that_did_not_end(
+    lab: Lab, mount: Mount, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    creds = issue_several(mount, "my-role", 600, 2 * mount.store.batch)
+    clock.move(600)
+    true, allowed = mount.store.write, [1]
+
+    def full(*writes: t.Any) -> None:
+        if not allowed:
+            raise StoreError("store_path: No space left on device")
+        allowed.pop()
+        true(*writes)
+
+    monkeypatch.setattr(mount.store, "write", full)
+    result = clean(mount)
+    monkeypatch.undo()
+    assert len(result["revoked"]) == len(result["failed"]) == mount.store.batch
+    assert len(lab.accounts()) == mount.store.batch
+    assert len(clean(mount)["revoked"]) == mount.store.batch
+    assert lab.accounts() == set() and len(creds) == 2 * mount.store.batch
 
 
 def test_orphans_that_are_only_reported_do_not_use_up_the_limit(

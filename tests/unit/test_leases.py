@@ -17,7 +17,7 @@ from lab import PROJECT, Lab
 from unit.wording import HOSTILE_NAMES, sentence
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils import leases
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.config import write_config
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.config import delete_config, write_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import ApiError, OpenAICredsError, StoreError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
     active_records,
@@ -499,7 +499,7 @@ def test_what_somebody_else_does_to_one_of_many_meanwhile(
     ended = revoke(mount, found, only_due=only_due)
     assert not any(one.error for one in ended)
     assert len(ended) == (4 if only_due else 5)
-    left = {"renewed": "active", "refused": "failed"}.get(what) if only_due or what == "refused" else None
+    left = {"renewed": "active", "refused": "failed"}.get(what) if only_due else None
     assert list(lab.leases().values()) == ([left] if left else [])
     assert len(lab.accounts()) == (1 if only_due and what != "ended" else 0)
 
@@ -544,8 +544,37 @@ def test_by_force_also_what_cannot_be_recorded(
     if force:
         assert not any(one.error for one in revoke(mount, found, force=True))
     else:
-        assert "No space left" in refused(revoke, mount, found)
+        assert ["No space left" in str(one.error) for one in revoke(mount, found)] == [True, True]
     assert len(lab.accounts()) == (0 if force else 2)
+
+
+def test_by_force_also_what_openai_has_refused_somebody_else_meanwhile(
+    lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    creds = issue(mount, "my-role")
+    found = record_of(mount, creds)
+    lab.double.fault(kind="refuse", status=403, method="DELETE")
+    at_the_mark(monkeypatch, mount, lambda: revoke(lab.mount(clock=mount.clock), [found]))
+    assert revoke(mount, [found], force=True)[0].error
+    assert lab.leases() == {} and intents(mount) == []
+
+
+def test_nothing_is_begun_by_a_mount_that_is_not_configured(lab: Lab, mount: Mount) -> None:
+    creds = issue(mount, "my-role")
+    found = record_of(mount, creds)
+    delete_config(mount, force=True, dry_run=False)
+    assert "not configured" in refused(revoke, mount, [found])
+    assert record_of(mount, creds) == found
+
+
+def test_as_many_calls_at_once_as_are_allowed(lab: Lab, mount: Mount) -> None:
+    count = 6 * mount.store.batch
+    for _unused in range(count):
+        issue(mount, "my-role")
+    lab.double.settings(latency=0.5)
+    assert not any(one.error for one in revoke(mount, list(records(mount)), concurrency=count))
+    spans = [(one["time"], one["finished"]) for one in lab.double.requests() if one["method"] == "DELETE"]
+    assert max(sum(begun <= moment < end for begun, end in spans) for moment, _end in spans) > 4 * mount.store.batch
 
 
 def test_many_end_in_batches_of_which_several_are_under_way(lab: Lab, mount: Mount) -> None:

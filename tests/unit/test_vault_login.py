@@ -379,11 +379,12 @@ def test_a_token_is_used_while_it_lasts(auth: t.Any, logins: int, monkeypatch: p
 
 
 def test_one_login_for_the_workers_of_a_run() -> None:
-    """Each asks for a token in a process of its own, after the fork."""
+    """Each asks for a token in a process of its own, after the fork; some at the same time."""
     logins: list[str] = []
 
     def answer(_method: str, path: str, _body: t.Any) -> tuple[int, t.Any]:
         logins.append(path)
+        time.sleep(0.1)
         return 200, {"auth": {"client_token": f"s.given{len(logins)}", "lease_duration": 3600}}
 
     def work() -> None:
@@ -391,11 +392,13 @@ def test_one_login_for_the_workers_of_a_run() -> None:
 
     with serving(answer) as address:
         login = {"url": address, "auth_method": "userpass", "username": "joe", "password": SECRET}
-        for _unused in range(3):
-            worker = multiprocessing.get_context("fork").Process(target=work)
-            worker.start()
-            worker.join()
-            assert worker.exitcode == 0
+        for count in (8, 1):
+            workers = [multiprocessing.get_context("fork").Process(target=work) for _unused in range(count)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+            assert [worker.exitcode for worker in workers] == [0] * count
     assert len(logins) == 1
 
 
@@ -433,7 +436,7 @@ def test_what_a_policy_refuses_is_refused_without_another_login(bao: Bao) -> Non
     assert len(lines) == 2
 
 
-def test_a_login_that_is_refused_by_now_is_what_is_told(bao: Bao, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_that_is_refused_by_now_does_not_hide_what_was(bao: Bao, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vault_login, "_YOUNG_SECONDS", 0)
     mount = enable(bao, "userpass")
     bao.admin().auth.userpass.create_or_update_user("joe", SECRET, mount_point=mount)
@@ -441,9 +444,8 @@ def test_a_login_that_is_refused_by_now_is_what_is_told(bao: Bao, monkeypatch: p
     client = connect(adapter_class(lambda _line: None), **login, password=SECRET)
     bao.admin().revoke_token(client.token)
     bao.admin().auth.userpass.delete_user("joe", mount_point=mount)
-    with pytest.raises(StoreError) as error:
+    with pytest.raises(hvac.exceptions.Forbidden):
         who(client)
-    assert "refuses the userpass login" in sentence(error.value, "auth_method")
 
 
 def test_a_token_file_that_somebody_renews(bao: Bao, tmp_path: Path) -> None:
