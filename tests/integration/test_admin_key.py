@@ -252,14 +252,22 @@ def test_a_key_that_will_not_go_is_in_every_result(lab: Lab) -> None:
     agree(lab)
 
 
-def test_somebody_else_rotating_is_reported(lab: Lab) -> None:
+def test_somebody_else_rotating_is_reported(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.configure()
-    lab.double.settings(latency=1.5)
+    begun, go_on = threading.Event(), threading.Event()
+    create = client.OpenAI.create_admin_key
+
+    def slow(*args: t.Any) -> t.Any:
+        begun.set()
+        go_on.wait(120)
+        return create(*args)
+
+    monkeypatch.setattr(client.OpenAI, "create_admin_key", slow)
     thread = threading.Thread(target=force, args=(lab,))
     thread.start()
-    while not lab.mount().definitions("rotation"):
-        time.sleep(0.02)
+    begun.wait(60)
     (done,) = results(lab, ("openai_admin_key", {"rotate": "always"}))
+    go_on.set()
     thread.join()
     assert (done["changed"], done["rotated"]) == (False, False)
     assert done["warnings"] == ["somebody else is rotating the admin key; nothing was done"]

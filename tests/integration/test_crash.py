@@ -14,7 +14,7 @@ import pytest
 from lab import BOTH_STORES_LONG, PROJECT, Lab, new_lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import INTENTS, find_record, issue, revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import INTENTS, LEASES, find_record, issue, revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import is_running
 
 pytestmark = BOTH_STORES_LONG
@@ -158,7 +158,8 @@ def _wait_for_workers(lab: Lab) -> None:
             if pid.isdecimal() and pid != str(os.getpid()) and home in _environment(pid)
         ]
         # While it exits, a process has no environment any more, but it is not gone yet.
-        owners = [intent.data.get("owner") for intent in lab.mount().store.scan(INTENTS)]
+        found = [document.data for prefix in (LEASES, INTENTS) for document in lab.mount().store.scan(prefix)]
+        owners = [data.get("owner") or data.get("ending", {}).get("owner") for data in found]
         owners.append(lab.mount().definitions("rotation").get("intent", {}).get("owner"))
         if not busy and not any(owner and is_running(owner) for owner in owners):
             return
