@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import mmap
+import os
 import tempfile
 import threading
 import typing as t
@@ -28,21 +29,21 @@ class Lock:
 
     def __init__(self) -> None:
         self._threads = threading.Lock()
-        #: Without a name and empty: it is only there to be locked. Where there is no place for it, threads alone are
-        #: excluded.
-        self._file: t.IO[bytes] | None = None
-        with contextlib.suppress(OSError):
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the run
+        #: Of a file without a name or content, which is only there to be locked. Where there is no place for it, threads
+        #: alone are excluded.
+        self._descriptor: int | None = None
+        with contextlib.suppress(OSError), tempfile.TemporaryFile() as file:
+            self._descriptor = os.dup(file.fileno())
 
     def __enter__(self) -> None:
         self._threads.acquire()
-        if self._file:
+        if self._descriptor is not None:
             # Not flock, whose locks belong to all processes that have inherited the file.
-            fcntl.lockf(self._file, fcntl.LOCK_EX)
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
 
     def __exit__(self, *_error: object) -> None:
-        if self._file:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
+        if self._descriptor is not None:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
         self._threads.release()
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import typing as t
@@ -143,8 +144,7 @@ def test_what_cannot_be_read_stops_only_what_comes_after_it(
         good = survey.due
 
         def due() -> t.Iterator[Document]:
-            yield next(good)
-            yield next(good)
+            yield from itertools.islice(good, 2)
             raise StoreError("store_path: a file is corrupted")
 
         survey.due = due()
