@@ -58,8 +58,9 @@ def lease_path(lease_id: str) -> str:
 
 
 def due_at(lease: Data) -> int:
-    """Return the Unix time at which somebody has to look at a lease: at any time if it is being ended."""
-    return 0 if "ending" in lease else int(lease["expires_at"])
+    """Return the Unix time at which somebody has to look at a lease: at any time if it is being ended before its time."""
+    early = "ending" in lease and lease["ending"]["at"] < lease["expires_at"]
+    return 0 if early else int(lease["expires_at"])
 
 
 def _refused_path(lease_id: str) -> str:

@@ -21,6 +21,7 @@ from surveys import due as due_of
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils import vault_http, vault_kv
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import Conflict, StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import due_at
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Write, bucket
 from ansible_collections.ephemeral.openai.plugins.plugin_utils.vault_kv import VaultKVStore
 
@@ -393,6 +394,20 @@ def test_the_loser_of_two_who_write_the_same_time_leaves_it_to_the_winner(opened
     with pytest.raises(Conflict):
         first.write(Write(path, {"by": "first"}, 1, now))
     assert [one.data for one in due_of(opened(), "leases/", now)] == [{"by": "second"}]
+
+
+def test_ending_what_is_due_takes_three_requests_each(opened: Opened, proxy: Proxy) -> None:
+    """To read it, to mark it and to destroy it: no more, since there may be many."""
+    now, folder = int(time.time()), f"leases/{bucket(int(time.time()))}"
+    store = opened()
+    path = f"{folder}/{store.new_key(folder, now)}"
+    lease = {"expires_at": now, "ending": {"at": now}}
+    store.write(Write(path, {"expires_at": now}, 0, now))
+    (document,) = opened().survey("leases/", now, tidy=True).due
+    proxy.seen.clear()
+    store.write(Write(path, lease, document.version, due_at(lease)))
+    store.delete(path)
+    assert [request.split()[0] for request, _headers in proxy.seen] == ["POST", "DELETE"]
 
 
 def test_what_has_been_deleted_since_it_was_read_is_no_defect(opened: Opened) -> None:
