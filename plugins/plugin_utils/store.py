@@ -49,6 +49,14 @@ class Survey:
     later: int = 0
     next_due: int | None = None
 
+    def sort(self, found: t.Iterable[tuple[Document, int]], now: int) -> t.Iterator[Document]:
+        """Yield what is due now of documents that come with when they are due; count the others."""
+        for document, due in found:
+            if due <= now:
+                yield document
+            else:
+                self.add_later(due)
+
     def add_later(self, due: int, count: int = 1) -> None:
         """Count documents of which the first is due then."""
         self.later += count

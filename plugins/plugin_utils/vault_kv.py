@@ -125,15 +125,7 @@ class VaultKVStore(Store):
                 to_read.append(path)
             elif at is not None and tidy:
                 self._destroy(_name(path, at))
-
-        def due() -> t.Iterator[Document]:
-            for document, at in self._read_ahead(to_read):
-                if at <= now:
-                    yield document
-                else:
-                    survey.add_later(at)
-
-        survey.due = due()
+        survey.due = survey.sort(self._read_ahead(to_read), now)
         return survey
 
     def _read_ahead(self, paths: list[str]) -> t.Iterator[tuple[Document, int]]:

@@ -210,16 +210,8 @@ class VaultedFileStore(Store):
                     survey.add_later(file.due, file.count)
                 else:
                     to_open.append((file, relative))
-
-        def due() -> t.Iterator[Document]:
-            for file, relative in to_open:
-                for document, at in self._documents(file, relative):
-                    if at <= now:
-                        yield document
-                    else:
-                        survey.add_later(at)
-
-        survey.due = due()
+        opened = (found for file, relative in to_open for found in self._documents(file, relative))
+        survey.due = survey.sort(opened, now)
         return survey
 
     def _documents(self, file: _File, relative: str) -> t.Iterator[tuple[Document, int]]:
