@@ -529,10 +529,11 @@ def revoke(
             return [Ended(record.lease, str(error)) for record in batch]
         return ended
 
-    rest = list(batches) if isinstance(leases, t.Sequence) else batches
+    # Those that are known need no more threads than there are of them.
+    every = [*first, *batches] if isinstance(leases, t.Sequence) else itertools.chain(first, batches)
     at_once = max(_BATCHES, -(-concurrency // size) + 2)
     with at_work(work):
-        ended = concurrently(end, itertools.chain(first, rest) if rest else first, at_once)
+        ended = concurrently(end, every, at_once)
         return [one for some in ended for one in some]
 
 

@@ -92,3 +92,5 @@ def _hidden(name: str) -> str:
 SERVERS = Memory(2**15)
 #: Of files that state is in.
 FILES = Memory(2**17)
+#: Held while one logs in. It is here because all workers must have the same one, whenever they import what logs in.
+LOGIN = Lock()

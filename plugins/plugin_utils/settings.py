@@ -28,7 +28,6 @@ from ansible.utils.display import Display
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.store import ModuleDocFragment as StoreFragment
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.vault_kv import ModuleDocFragment as VaultFragment
 
-from . import run_memory  # noqa: F401 pylint: disable=unused-import
 from .errors import OpenAICredsError, StoreError, quoted
 from .mount import Mount
 from .names import check_name

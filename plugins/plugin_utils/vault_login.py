@@ -17,7 +17,7 @@ import typing as t
 from urllib.parse import quote, urlsplit
 
 from .errors import StoreError, quoted
-from .run_memory import SERVERS, Lock
+from .run_memory import LOGIN, SERVERS
 from .settings import sources
 
 if t.TYPE_CHECKING:
@@ -42,8 +42,6 @@ _NOT_LOGIN = frozenset({"mount", "store", "store_path", "kv_path", "engine_mount
 #: A token that is younger than this has not ended: what Vault refuses it, its policies do not allow.
 _YOUNG_SECONDS = 10
 
-_lock = Lock()
-
 
 def connect(settings: t.Mapping[str, t.Any], adapter: type) -> hvac.Client:
     """Return a client that is logged in, whose requests go through the adapter. Settings alone decide: hvac looks nothing up.
@@ -57,7 +55,7 @@ def connect(settings: t.Mapping[str, t.Any], adapter: type) -> hvac.Client:
         if settings["token_validate"]:
             _validate(client, settings)
     elif settings["auth_method"] != "none":
-        with _lock:
+        with LOGIN:
             client.token = _cached_login(client, settings)
     return client
 
@@ -197,7 +195,7 @@ def _new_token(settings: t.Mapping[str, t.Any], adapter: type, refused: str) -> 
         # A program such as Vault Agent may have renewed the file.
         token = _token(settings) if settings["auth_method"] == "token" else refused
         return token if token != refused else None
-    with _lock:
+    with LOGIN:
         token, made, _until = SERVERS.recall(_who(settings)) or ("", -_YOUNG_SECONDS, 0)
         if token and token != refused:
             return str(token)
