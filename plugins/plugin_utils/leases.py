@@ -57,10 +57,12 @@ def lease_path(lease_id: str) -> str:
     return f"{LEASES}{unique[:_HOUR_DIGITS]}/{unique[_HOUR_DIGITS:]}"
 
 
-def due_at(lease: Data) -> int:
-    """Return the Unix time at which somebody has to look at a lease: at any time if it is being ended before its time."""
-    early = "ending" in lease and lease["ending"]["at"] < lease["expires_at"]
-    return 0 if early else int(lease["expires_at"])
+def due_at(path: str, data: Data) -> int:
+    """Return the Unix time at which somebody has to look at a document: at any time at an intent, and at a lease that is
+    being ended before its time."""
+    if not path.startswith(LEASES) or ("ending" in data and data["ending"]["at"] < data["expires_at"]):
+        return 0
+    return int(data["expires_at"])
 
 
 def _refused_path(lease_id: str) -> str:
@@ -581,7 +583,7 @@ def _being_ended(mount: Mount, record: Document, ending: Data) -> Write:
     # Nobody is given the key any more.
     data = {name: value for name, value in record.data.items() if name != "api_key"}
     data["ending"] = {**ending, "at": mount.now()}
-    return Write(record.path, data, record.version, due=due_at(data) if record.path.startswith(LEASES) else 0)
+    return Write(record.path, data, record.version, due=due_at(record.path, data))
 
 
 def _marked(record: Record, mark: Write) -> Record:

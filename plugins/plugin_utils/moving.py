@@ -152,21 +152,18 @@ def _move_batch(source: Mount, target: Mount, documents: list[Document]) -> int:
                 document.path,
                 document.data,
                 there[document.path].version if document.path in there else 0,
-                _due(document),
+                due_at(document.path, document.data),
             )
             for document in new
             if document.path not in there or there[document.path].data != document.data
         )
     )
     marks = [
-        Write(document.path, {**document.data, "moved": True}, document.version, _due(document)) for document in new
+        Write(document.path, {**document.data, "moved": True}, document.version, due_at(document.path, document.data))
+        for document in new
     ]
     with contextlib.suppress(Conflict):  # changed meanwhile, and found again by the next look at the source
         source.store.write(*marks)
         source.store.delete(*(document.path for document in documents))
         return len(documents)
     return 0
-
-
-def _due(document: Document) -> int:
-    return due_at(document.data) if document.path.startswith(LEASES) else 0

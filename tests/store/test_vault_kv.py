@@ -405,7 +405,7 @@ def test_ending_what_is_due_takes_three_requests_each(opened: Opened, proxy: Pro
     store.write(Write(path, {"expires_at": now}, 0, now))
     (document,) = opened().survey("leases/", now, tidy=True).due
     proxy.seen.clear()
-    store.write(Write(path, lease, document.version, due_at(lease)))
+    store.write(Write(path, lease, document.version, due_at(path, lease)))
     store.delete(path)
     assert [request.split()[0] for request, _headers in proxy.seen] == ["POST", "DELETE"]
 
