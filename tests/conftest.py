@@ -11,7 +11,7 @@ import pytest
 from double.client import Double
 from lab import MARKER, PROJECT, Lab, new_lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import run_memory
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import shared_memory as run_memory
 
 if t.TYPE_CHECKING:
     from bao import Bao, Cluster

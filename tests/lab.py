@@ -17,11 +17,11 @@ import yaml
 from ansible.parsing.vault import VaultSecret
 from double.client import Double
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import config, projects, roles
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import records
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Store
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.vaulted_file import VaultedFileStore
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions import config, projects, roles
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Store
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file import VaultedFileStore
 
 if t.TYPE_CHECKING:
     import hvac
@@ -120,7 +120,7 @@ class Lab:
         if self.vault is None:
             return VaultedFileStore(str(self.store_path), name, [("default", VaultSecret(VAULT_PASSWORD.encode()))])
         # A test without a Vault does without the package.
-        from ansible_collections.ephemeral.openai.plugins.plugin_utils.vault_kv import VaultKVStore
+        from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
 
         vault = self.vault
         self._token = self._token or vault.policy_token(self.kv_path)

@@ -6,19 +6,19 @@
 from __future__ import annotations
 
 from ansible_collections.ephemeral.openai.plugins.modules.openai_admin_key import DOCUMENTATION
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import parse_duration
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.rotation import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.admin_key import (
     LONGEST_EXPIRY,
     Report,
     adopt,
     public_rotation,
     rotate,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.schedule import expiry_warning
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.schedule import expiry_warning
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
 
 class ActionModule(OpenAIAction):

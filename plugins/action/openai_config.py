@@ -8,10 +8,14 @@ from __future__ import annotations
 import os
 
 from ansible_collections.ephemeral.openai.plugins.modules.openai_config import DOCUMENTATION
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.config import delete_config, public_config, write_config
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import (
+    delete_config,
+    public_config,
+    write_config,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
 
 class ActionModule(OpenAIAction):

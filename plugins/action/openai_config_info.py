@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from ansible_collections.ephemeral.openai.plugins.modules.openai_config_info import DOCUMENTATION
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.config import public_config
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.schedule import expiry_warning
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import public_config
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.schedule import expiry_warning
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
 
 class ActionModule(OpenAIAction):

@@ -6,19 +6,19 @@
 from __future__ import annotations
 
 from ansible_collections.ephemeral.openai.plugins.modules.openai_lease import DOCUMENTATION
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import client  # noqa: F401 pylint: disable=unused-import
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import parse_duration
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
     Record,
     find_record,
     matching,
     renew,
     revoke,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
 
 class ActionModule(OpenAIAction):

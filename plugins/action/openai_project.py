@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from ansible_collections.ephemeral.openai.plugins.modules.openai_project import DOCUMENTATION
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.projects import delete_project, write_project
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.projects import (
+    delete_project,
+    write_project,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
 
 class ActionModule(OpenAIAction):

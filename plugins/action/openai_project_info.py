@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from ansible_collections.ephemeral.openai.plugins.modules.openai_project_info import DOCUMENTATION
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import OpenAIAction
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.definitions import read_definitions
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.change import read_definitions
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
 
 class ActionModule(OpenAIAction):

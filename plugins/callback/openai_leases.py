@@ -52,11 +52,11 @@ import typing as t
 from ansible.errors import AnsibleError
 from ansible.plugins.callback import CallbackBase
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.action import unexpected
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import active_records, revoke
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.notebook import notes, open_notebook
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.settings import open_mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import unexpected
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.settings import open_mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import active_records, revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import notes, open_notebook
 
 _CONCURRENCY = 16
 

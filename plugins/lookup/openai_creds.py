@@ -86,15 +86,15 @@ from ansible import context
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import lookup
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.concurrently import concurrently
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import parse_duration
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import issue, placeholder
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.names import check_name
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.notebook import note
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.roles import find_role
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import lookup
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.roles import find_role
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import issue, placeholder
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import check_name
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import note
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.threads import concurrently
 
 _AT_ONCE = 8
 

@@ -24,16 +24,16 @@ from bao import Vault, start_raft
 from double.client import Double
 from lab import COLLECTIONS, PROJECT, Lab, new_lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
     active_records,
     issue,
     lease_path,
     revoke,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.names import random_text
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Write, bucket
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import random_text
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 #: Where the Makefile puts community.hashi_vault.
 COMMUNITY = HERE.parent.parent / ".build" / "community"
@@ -251,8 +251,8 @@ def in_new_process(lab: Lab, code: str) -> list[float]:
         "import bao; node = lab.Lab.__new__(lab.Lab); node.__dict__.update(json.loads(sys.argv[2]));"
         "vault = node.vault; node.vault = vault and bao.Vault(); vault and node.vault.__dict__.update(vault);"
         "node.store_path = Path(node.store_path); mount = node.mount();"
-        "from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup;"
-        "from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import records;"
+        "from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup;"
+        "from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import records;"
         f"b = time.perf_counter(); n = {code};"
         "print(json.dumps([time.perf_counter() - b, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, n]))"
     )

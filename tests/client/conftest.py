@@ -9,7 +9,7 @@ import pytest
 from client.hostile import Hostile, Script
 from double.client import Double
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.client import OpenAI
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
 
 
 class Seen:

@@ -20,8 +20,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lab import COLLECTIONS, PROJECT
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.client import OpenAI, check_endpoint
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import ApiError, OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import ApiError, OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI, check_endpoint
 
 if t.TYPE_CHECKING:
     from client.conftest import Seen
@@ -328,7 +328,7 @@ def test_a_retry_after_that_makes_no_sense(hostile: StartHostile, seen: Seen, he
 @given(st.one_of(st.floats().map(str), st.integers().map(str), st.text("0123456789 :,+-abcdeMonTuJanGMT", max_size=40)))
 @example("Mon, 01 Jan 2001 00:00:00 +9999")
 def test_any_retry_after_is_bounded(header: str) -> None:
-    from ansible_collections.ephemeral.openai.plugins.plugin_utils.client import _retry_after
+    from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import _retry_after
 
     seconds = _retry_after(header)
     assert seconds is None or seconds >= 0
@@ -818,7 +818,12 @@ class Missing:
             raise ImportError(name)
 
 sys.meta_path.insert(0, Missing())
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import client, config, leases, cleanup, reuse, errors
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions import config
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import lease as leases
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep import cleanup
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import share as reuse
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine import errors
 from ansible_collections.ephemeral.openai.plugins.action import openai_creds, openai_config, openai_role
 
 try:

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from lab import MARKER, Lab, Run
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import client
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.config import write_config
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import rfc3339
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.rotation import rotate
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import write_config
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import rfc3339
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.admin_key import rotate
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 #: How many rotations the test with random kills makes.
 ROTATIONS = int(os.environ.get("OPENAI_CREDS_TEST_ROTATIONS", "40"))

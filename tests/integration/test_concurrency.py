@@ -9,10 +9,10 @@ import time
 import pytest
 from lab import BOTH_STORES_LONG, Lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import client
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import active_records, issue, revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import active_records, issue, revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 pytestmark = BOTH_STORES_LONG
 

@@ -13,9 +13,15 @@ from pathlib import Path
 import pytest
 from lab import BOTH_STORES_LONG, PROJECT, Lab, new_lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import INTENTS, LEASES, find_record, issue, revoke
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import is_running
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
+    INTENTS,
+    LEASES,
+    find_record,
+    issue,
+    revoke,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import is_running
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 pytestmark = BOTH_STORES_LONG
 

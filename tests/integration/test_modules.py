@@ -10,7 +10,12 @@ import typing as t
 import pytest
 from lab import BOTH_STORES, PROJECT, Lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import PLACEHOLDER_KEY, find_record, issue, revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
+    PLACEHOLDER_KEY,
+    find_record,
+    issue,
+    revoke,
+)
 
 pytestmark = BOTH_STORES
 

@@ -12,9 +12,8 @@ import pytest
 from double.client import Double
 from lab import MARKER, Lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
     active_records,
     find_record,
     issue,
@@ -24,10 +23,11 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
     renew,
     revoke,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.moving import move
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import this_process
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Store, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import this_process
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Store, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.move import move
 
 if t.TYPE_CHECKING:
     from bao import Bao

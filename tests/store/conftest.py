@@ -12,9 +12,9 @@ import pytest
 from ansible.parsing.vault import VaultSecret
 from hypothesis import settings
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Store
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.vault_kv import VaultKVStore
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.vaulted_file import VaultedFileStore
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Store
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file import VaultedFileStore
 
 if t.TYPE_CHECKING:
     from bao import Bao

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Store
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Document, Store
 
 
 class Summary(t.NamedTuple):

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from surveys import Summary, due, summary
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import Conflict, StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Store, Write
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.vault_kv import VaultKVStore
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict, StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Document, Store, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
 
 FORK = multiprocessing.get_context("fork")
 OpenStore = t.Callable[..., Store]

@@ -19,11 +19,11 @@ import pytest
 from surveys import Summary, summary
 from surveys import due as due_of
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import vault_http, vault_kv
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import Conflict, StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import due_at
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Write, bucket
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.vault_kv import VaultKVStore
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict, StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import due_at
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_http, vault_kv
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
 
 if t.TYPE_CHECKING:
     from bao import Bao

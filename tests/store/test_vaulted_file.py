@@ -28,10 +28,11 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.utils.display import Display
 from surveys import Summary, summary
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import run_memory, vaulted_file
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Write
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.vaulted_file import VaultedFileStore
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import shared_memory as run_memory
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vaulted_file
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Document, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file import VaultedFileStore
 
 FORK = multiprocessing.get_context("fork")
 PASSWORD = b"PasswordOfTheStoreTests-91bd"

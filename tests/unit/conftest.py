@@ -10,8 +10,8 @@ import pytest
 from hypothesis import settings
 from lab import Lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.client import OpenAI
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
 
 # Vault keys take time to derive: an example is not slow for that.
 settings.register_profile("engine", deadline=None, print_blob=True)

@@ -11,10 +11,9 @@ import typing as t
 import pytest
 from lab import PROJECT, Lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import rfc3339
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import rfc3339
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
     WATCH_SECONDS,
     active_records,
     find_record,
@@ -22,10 +21,11 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
     issue_several,
     revoke,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import process_of, this_process
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Survey, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import process_of, this_process
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Document, Survey, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 if t.TYPE_CHECKING:
     from unit.conftest import Clock
@@ -104,7 +104,7 @@ def test_what_is_due_ends_and_nothing_else(lab: Lab, mount: Mount, clock: Clock)
 
 
 def test_a_renewed_lease_is_due_when_it_now_ends(lab: Lab, mount: Mount, clock: Clock) -> None:
-    from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import renew
+    from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import renew
 
     creds = issue(mount, "my-role", 600)
     record = find_record(mount, creds["lease_id"])

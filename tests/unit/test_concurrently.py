@@ -10,7 +10,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.concurrently import concurrently
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.threads import concurrently
 
 
 @pytest.mark.parametrize("limit", [1, 3, 50])

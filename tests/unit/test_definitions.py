@@ -12,15 +12,34 @@ from hypothesis import strategies as st
 from lab import PROJECT, ROLE, Lab
 from unit.wording import HOSTILE_NAMES, NOT_TEXTS, sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.client import AdminKey, OpenAI
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.config import delete_config, public_config, write_config
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.definitions import Outcome, read_definitions
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import active_records, issue, records, revoke
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.projects import delete_project, write_project
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.roles import delete_role, find_role, write_role
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.change import (
+    Outcome,
+    read_definitions,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import (
+    delete_config,
+    public_config,
+    write_config,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.projects import (
+    delete_project,
+    write_project,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.roles import (
+    delete_role,
+    find_role,
+    write_role,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
+    active_records,
+    issue,
+    records,
+    revoke,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import AdminKey, OpenAI
 
 CONFIG: dict[str, t.Any] = {
     "admin_api_key": None,

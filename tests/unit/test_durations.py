@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from unit.wording import sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import LONGEST, parse_duration, rfc3339
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import LONGEST, parse_duration, rfc3339
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 

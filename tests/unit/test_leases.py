@@ -17,11 +17,18 @@ from hypothesis import strategies as st
 from lab import PROJECT, Lab
 from unit.wording import HOSTILE_NAMES, sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import leases
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.client import OpenAI
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.config import delete_config, write_config
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import ApiError, OpenAICredsError, StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import (
+    delete_config,
+    write_config,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.roles import delete_role
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import (
+    ApiError,
+    OpenAICredsError,
+    StoreError,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import lease as leases
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
     active_records,
     find_record,
     issue,
@@ -33,9 +40,9 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
     renew,
     revoke,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.roles import delete_role
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
 
 if t.TYPE_CHECKING:
     from unit.conftest import Clock

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from unit.wording import HOSTILE_NAMES, NOT_TEXTS, sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.names import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import (
     base36,
     check_name,
     check_openai_id,

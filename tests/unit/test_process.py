@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import (
     Process,
     at_work,
     is_abandoned,

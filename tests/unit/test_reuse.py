@@ -13,20 +13,20 @@ import pytest
 from lab import PROJECT, Lab
 from unit.wording import sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import reuse
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import share as reuse
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
     active_records,
     find_record,
     issue,
     renew,
     revoke,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import process_of, this_process
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.reuse import shared_credential
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Document, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import process_of, this_process
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Document, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 if t.TYPE_CHECKING:
     from unit.conftest import Clock

@@ -14,16 +14,30 @@ from lab import PROJECT, Lab
 from unit.conftest import Clock, Crash
 from unit.wording import sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import client, rotation
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.cleanup import cleanup
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.client import OpenAI
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.config import delete_config, public_config, write_config
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import ApiError, OpenAICredsError, StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.leases import WATCH_SECONDS, issue
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.process import process_of, this_process
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.rotation import GRACE_SECONDS, Report, adopt, rotate
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data, Store
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import (
+    delete_config,
+    public_config,
+    write_config,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import (
+    ApiError,
+    OpenAICredsError,
+    StoreError,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import WATCH_SECONDS, issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation import admin_key as rotation
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.admin_key import (
+    GRACE_SECONDS,
+    Report,
+    adopt,
+    rotate,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import process_of, this_process
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Store
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 KEYS = "/admin_api_keys"
 ELSEWHERE = {"machine": "elsewhere", "pid": 1, "started": 1}

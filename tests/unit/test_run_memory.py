@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.run_memory import Lock, Memory
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.shared_memory import Lock, Memory
 
 FORK = multiprocessing.get_context("fork")
 

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.wording import sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.durations import rfc3339
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.schedule import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import rfc3339
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.schedule import (
     expiry_warning,
     next_rotation,
     set_schedule,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.store import Data
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
 HOUR, DAY = 3600, 86400
 

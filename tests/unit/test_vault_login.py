@@ -28,9 +28,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 from wording import sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import settings, vault_login
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.vault_http import adapter_class
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import settings
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_login
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_http import adapter_class
 
 SECRET = "SecretOfTheLoginTests-5d1c"
 PEM = serialization.Encoding.PEM

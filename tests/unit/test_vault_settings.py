@@ -13,8 +13,9 @@ from ansible import constants as C
 from wording import sentence
 
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.vault_kv import ModuleDocFragment
-from ansible_collections.ephemeral.openai.plugins.plugin_utils import action, notebook, settings
-from ansible_collections.ephemeral.openai.plugins.plugin_utils.errors import OpenAICredsError, StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import action, settings
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import taken_leases as notebook
 
 SECTION = "hashi_vault_collection"
 SECRETS = {"token", "secret_id", "password", "jwt"}

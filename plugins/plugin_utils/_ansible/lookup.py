@@ -10,9 +10,9 @@ import typing as t
 
 from ansible.errors import AnsibleError
 
+from .._engine.errors import OpenAICredsError
+from .._engine.mount import Mount
 from .action import unexpected
-from .errors import OpenAICredsError
-from .mount import Mount
 from .settings import NAMES, open_mount, resolve
 
 

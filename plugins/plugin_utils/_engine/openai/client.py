@@ -23,7 +23,7 @@ import time
 import typing as t
 from urllib.parse import quote
 
-from .errors import ApiError, OpenAICredsError, quoted
+from ..errors import ApiError, OpenAICredsError, quoted
 
 try:
     # Loaded when a connection is first made otherwise, and so in every worker anew.

@@ -10,11 +10,11 @@ import hashlib
 import json
 import time
 
-from .errors import Conflict
-from .leases import INTENTS, Claim, accounts_of, credential, is_at_work, issue, read_lease, settle, take_over
-from .mount import Mount
-from .process import this_run
-from .store import Data, Document
+from ..errors import Conflict
+from ..mount import Mount
+from ..run.processes import this_run
+from ..store.base import Data, Document
+from .lease import INTENTS, Claim, accounts_of, credential, is_at_work, issue, read_lease, settle, take_over
 
 _POLL_SECONDS = 0.02
 

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import contextlib
 
+from ..errors import Conflict, OpenAICredsError
+from ..leases.lease import INTENTS, LEASES, due_at, is_being_ended
+from ..mount import DEFINITIONS, Mount
+from ..names import random_text
+from ..run.processes import is_abandoned, is_at_work, is_running, this_process, this_run
+from ..store.base import Data, Document, Write
 from .cleanup import is_left
-from .errors import Conflict, OpenAICredsError
-from .leases import INTENTS, LEASES, due_at, is_being_ended
-from .mount import DEFINITIONS, Mount
-from .names import random_text
-from .process import is_abandoned, is_at_work, is_running, this_process, this_run
-from .store import Data, Document, Write
 
 _BATCH = 256
 

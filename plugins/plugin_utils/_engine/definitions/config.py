@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from .client import AdminKey, OpenAI, check_endpoint, check_key
-from .definitions import Outcome
-from .durations import rfc3339
-from .errors import ApiError, OpenAICredsError
-from .leases import records
-from .mount import Mount
-from .names import check_openai_id
-from .rotation import own_id, public_rotation, refuse_ending, refuse_unfinished, replace_by_hand
-from .schedule import expiry_warning, set_schedule
-from .store import Data
+from ..durations import rfc3339
+from ..errors import ApiError, OpenAICredsError
+from ..leases.lease import records
+from ..mount import Mount
+from ..names import check_openai_id
+from ..openai.client import AdminKey, OpenAI, check_endpoint, check_key
+from ..rotation.admin_key import own_id, public_rotation, refuse_ending, refuse_unfinished, replace_by_hand
+from ..rotation.schedule import expiry_warning, set_schedule
+from ..store.base import Data
+from .change import Outcome
 
 DEFAULT_ENDPOINT = "https://api.openai.com/v1"
 _MASK = "********"

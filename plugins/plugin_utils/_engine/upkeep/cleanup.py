@@ -9,9 +9,9 @@ from __future__ import annotations
 import itertools
 import typing as t
 
-from .durations import rfc3339
-from .errors import Conflict, OpenAICredsError, StoreError
-from .leases import (
+from ..durations import rfc3339
+from ..errors import Conflict, OpenAICredsError, StoreError
+from ..leases.lease import (
     INTENTS,
     LEASES,
     Ended,
@@ -23,13 +23,13 @@ from .leases import (
     settle,
     take_over,
 )
-from .mount import Mount
-from .process import is_abandoned, is_running
-from .rotation import recover
-from .store import Data, Document, Survey
+from ..mount import Mount
+from ..rotation.admin_key import recover
+from ..run.processes import is_abandoned, is_running
+from ..store.base import Data, Document, Survey
 
 if t.TYPE_CHECKING:
-    from .client import OpenAI
+    from ..openai.client import OpenAI
 
 #: A claim of a run that cannot be seen from here is forgotten when its lease has ended for so long.
 _FORGET_SECONDS = 86400

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import typing as t
 
-from .mount import Mount
-from .names import check_name
-from .store import Data
+from ..mount import Mount
+from ..names import check_name
+from ..store.base import Data
 
 
 class Outcome(t.NamedTuple):

@@ -11,11 +11,11 @@ import typing as t
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-from .definitions import Outcome
-from .errors import OpenAICredsError
-from .mount import Mount
+from .._engine.definitions.change import Outcome
+from .._engine.errors import OpenAICredsError
+from .._engine.mount import Mount
+from .._engine.store.base import Data
 from .settings import DOCUMENTED, SECRETS, load_yaml, open_mount, resolve
-from .store import Data
 
 _SPEC_KEYS = ("type", "required", "default", "choices", "elements", "aliases")
 _NO_LOG = SECRETS | {"admin_api_key"}

@@ -28,11 +28,11 @@ import sys
 import threading
 import typing as t
 
-from .concurrently import concurrently
-from .errors import Conflict, StoreError
-from .names import base36, random_text
-from .run_memory import SERVERS
-from .store import Data, Document, Store, Survey, Write
+from ..errors import Conflict, StoreError
+from ..names import base36, random_text
+from ..run.shared_memory import SERVERS
+from ..run.threads import concurrently
+from .base import Data, Document, Store, Survey, Write
 from .vault_http import CONCURRENCY, adapter_class, failure, reason
 
 try:

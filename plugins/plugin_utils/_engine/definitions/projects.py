@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-from .definitions import Outcome, delete_definition, write_definition
-from .errors import OpenAICredsError
-from .mount import Mount
-from .names import check_name, check_openai_id
-from .store import Data
+from ..errors import OpenAICredsError
+from ..mount import Mount
+from ..names import check_name, check_openai_id
+from ..store.base import Data
+from .change import Outcome, delete_definition, write_definition
 
 #: The sections of the definitions whose entries may name a project.
 _USERS = {"roles": "roles"}

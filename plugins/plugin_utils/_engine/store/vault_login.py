@@ -16,9 +16,9 @@ import time
 import typing as t
 from urllib.parse import quote, urlsplit
 
-from .errors import StoreError, quoted
-from .run_memory import LOGIN, SERVERS
-from .settings import sources
+from ..._ansible.settings import sources
+from ..errors import StoreError, quoted
+from ..run.shared_memory import LOGIN, SERVERS
 
 if t.TYPE_CHECKING:
     import hvac
@@ -256,7 +256,7 @@ def _request(client: hvac.Client, call: t.Callable[[], t.Any], refused: str, set
     import hvac.exceptions
     import requests
 
-    from .settings import SECRETS
+    from ..._ansible.settings import SECRETS
     from .vault_http import failure
 
     try:

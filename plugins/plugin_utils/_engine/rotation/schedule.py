@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from .durations import parse_duration, rfc3339
-from .errors import OpenAICredsError, quoted
-from .store import Data
+from ..durations import parse_duration, rfc3339
+from ..errors import OpenAICredsError, quoted
+from ..store.base import Data
 
 _CRON_FIELDS = 5
 _LONGEST_CRON = 200

@@ -28,11 +28,11 @@ from ansible.utils.display import Display
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.store import ModuleDocFragment as StoreFragment
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.vault_kv import ModuleDocFragment as VaultFragment
 
-from .errors import OpenAICredsError, StoreError, quoted
-from .mount import Mount
-from .names import check_name
-from .store import Store
-from .vaulted_file import VaultedFileStore
+from .._engine.errors import OpenAICredsError, StoreError, quoted
+from .._engine.mount import Mount
+from .._engine.names import check_name
+from .._engine.store.base import Store
+from .._engine.store.vaulted_file import VaultedFileStore
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STORE = ("action", "ephemeral.openai")
@@ -221,8 +221,8 @@ def _open_mount(_process: int, as_json: str) -> Mount:
         if find_spec("hvac") is None:
             raise StoreError("store: vault_kv needs the Python package hvac, which is missing: pip install hvac")
         # Whoever uses the other store does not wait for it.
-        from .vault_kv import VaultKVStore
-        from .vault_login import connect
+        from .._engine.store.vault_kv import VaultKVStore
+        from .._engine.store.vault_login import connect
 
         store = VaultKVStore(
             functools.partial(connect, settings),
@@ -261,7 +261,10 @@ def _load_ahead() -> None:
     """Import what each worker of the run would else import for itself, if it is known already that it will."""
     with contextlib.suppress(AnsibleError):
         if C.config.get_plugin_options(*_STORE).get("store") == "vault_kv" and find_spec("hvac"):
-            from . import vault_kv, vault_login  # noqa: F401 pylint: disable=unused-import
+            from .._engine.store import (
+                vault_kv,  # noqa: F401 pylint: disable=unused-import
+                vault_login,  # noqa: F401 pylint: disable=unused-import
+            )
 
 
 _load_ahead()

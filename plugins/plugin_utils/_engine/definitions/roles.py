@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from .definitions import Outcome, delete_definition, write_definition
-from .durations import parse_duration
-from .errors import OpenAICredsError
-from .mount import Mount
-from .names import check_name, check_openai_id, check_template
-from .store import Data
+from ..durations import parse_duration
+from ..errors import OpenAICredsError
+from ..mount import Mount
+from ..names import check_name, check_openai_id, check_template
+from ..store.base import Data
+from .change import Outcome, delete_definition, write_definition
 
 _SCOPE = re.compile(r"[A-Za-z0-9_.:*-]{1,128}")
 

@@ -22,18 +22,18 @@ import re
 import threading
 import typing as t
 
-from .concurrently import concurrently
-from .durations import rfc3339
-from .errors import ApiError, Conflict, OpenAICredsError, StoreError, quoted
-from .mount import Mount
-from .names import random_text, render_template
-from .process import at_work, is_abandoned, this_process
-from .process import is_at_work as _is_at_work
-from .roles import Role, find_role
-from .store import Data, Document, Write, bucket
+from ..definitions.roles import Role, find_role
+from ..durations import rfc3339
+from ..errors import ApiError, Conflict, OpenAICredsError, StoreError, quoted
+from ..mount import Mount
+from ..names import random_text, render_template
+from ..run.processes import at_work, is_abandoned, this_process
+from ..run.processes import is_at_work as _is_at_work
+from ..run.threads import concurrently
+from ..store.base import Data, Document, Write, bucket
 
 if t.TYPE_CHECKING:
-    from .client import OpenAI
+    from ..openai.client import OpenAI
 
 LEASES = "leases/"
 INTENTS = "intents/"

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible.utils.display import Display
 
-from .errors import StoreError
+from ..errors import StoreError
 
 try:
     import hvac.adapters

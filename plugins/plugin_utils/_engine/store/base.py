@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import typing as t
 
-from .names import base36
+from ..names import base36
 
 Data = dict[str, t.Any]
 

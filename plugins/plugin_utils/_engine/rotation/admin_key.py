@@ -32,15 +32,15 @@ import hashlib
 import time
 import typing as t
 
-from .client import AdminKey, NewKey, OpenAI, check_key
-from .durations import rfc3339
-from .errors import ApiError, OpenAICredsError, StoreError
-from .leases import WATCH_SECONDS, retry_wait
-from .mount import Mount
-from .names import check_openai_id, random_text
-from .process import at_work, is_abandoned, is_at_work, this_process
+from ..durations import rfc3339
+from ..errors import ApiError, OpenAICredsError, StoreError
+from ..leases.lease import WATCH_SECONDS, retry_wait
+from ..mount import Mount
+from ..names import check_openai_id, random_text
+from ..openai.client import AdminKey, NewKey, OpenAI, check_key
+from ..run.processes import at_work, is_abandoned, is_at_work, this_process
+from ..store.base import Data
 from .schedule import next_rotation
-from .store import Data
 
 #: An intent whose owner cannot be seen from here is taken over when it is this old.
 GRACE_SECONDS = 600

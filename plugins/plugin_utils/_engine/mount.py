@@ -13,10 +13,10 @@ import typing as t
 from functools import partial
 
 from .errors import Conflict, OpenAICredsError
-from .store import Data, Document, Store, Write
+from .store.base import Data, Document, Store, Write
 
 if t.TYPE_CHECKING:
-    from .client import OpenAI
+    from .openai.client import OpenAI
 
 DEFINITIONS = "definitions"
 _CONFLICTS = 50
@@ -93,7 +93,7 @@ class Mount:
             )
         access = (config["api_endpoint"], config["admin_api_key"], config["organization_id"])
         if self._client is None or self._client[0] != access:
-            from .client import OpenAI
+            from .openai.client import OpenAI
 
             client = OpenAI(*access, log=self.log, current_key=partial(self._current_key, config["api_endpoint"]))
             self._client = (access, client)

@@ -39,10 +39,10 @@ from ansible.parsing.vault import (
     parse_vaulttext_envelope,
 )
 
-from .errors import Conflict, StoreError
-from .names import base36, random_text
-from .run_memory import FILES
-from .store import Data, Document, Store, Survey, Write
+from ..errors import Conflict, StoreError
+from ..names import base36, random_text
+from ..run.shared_memory import FILES
+from .base import Data, Document, Store, Survey, Write
 
 #: Documents in one file. More makes a write slower, fewer makes a listing slower.
 GROUP_SIZE = 64
