@@ -12,7 +12,7 @@ import typing as t
 from ..durations import rfc3339
 from ..errors import Conflict, OpenAICredsError, StoreError
 from ..leases.intents import is_at_work, settle, take_over
-from ..leases.lease import INTENTS, LEASES, Record, is_being_ended, is_time_to_retry, read_lease
+from ..leases.lease import INTENTS, LEASES, Record, check_pins, is_being_ended, is_time_to_retry, read_lease
 from ..leases.revoke import Ended, revoke
 from ..mount import Mount
 from ..rotation.admin_key import recover
@@ -210,6 +210,7 @@ class _Recovery:
             self._result["recovered"].append(lease["lease_id"])
 
     def _accounts_of(self, lease: Data) -> list[str]:
+        check_pins(self._openai(), lease)
         project_id = lease["project_id"]
         if project_id not in self._accounts:
             names = self._accounts[project_id] = {}
