@@ -63,9 +63,7 @@ def test_a_lease_of_a_clock_that_was_ahead_is_not_handed_out_after_its_end(
 
 
 @pytest.mark.parametrize("ahead", [90 * 60, -90 * 60])
-def test_a_run_whose_clock_stays_wrong_still_shares_one_lease(
-    lab: Lab, mount: Mount, clock: Clock, ahead: int
-) -> None:
+def test_a_run_whose_clock_stays_wrong_still_shares_one_lease(lab: Lab, mount: Mount, clock: Clock, ahead: int) -> None:
     clock.set_wrong(ahead)
     first, _issued = shared_credential(mount, "my-role", HOUR, 300)
     lab.double.clear_requests()

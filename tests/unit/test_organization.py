@@ -16,7 +16,6 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitio
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.projects import delete_project
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.roles import delete_role
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
@@ -120,9 +119,7 @@ def test_another_key_of_the_same_organization_is_taken(
     assert unnamed.definitions("config")["admin_api_key_id"] == new["id"]
 
 
-def test_by_force_it_is_taken_and_the_leases_stay_on_record(
-    lab: Lab, unnamed: Mount, other: dict[str, t.Any]
-) -> None:
+def test_by_force_it_is_taken_and_the_leases_stay_on_record(lab: Lab, unnamed: Mount, other: dict[str, t.Any]) -> None:
     creds = issue(unnamed, "my-role")
     configure(unnamed, other["value"], force=True)
     assert unnamed.definitions("config")["admin_api_key"] == other["value"]

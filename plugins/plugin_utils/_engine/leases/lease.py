@@ -128,6 +128,13 @@ def is_being_ended(record: Document, now: int, grace: int) -> bool:
     )
 
 
+def taken_lease(client: OpenAI, credential: Data) -> Data:
+    """Return what it takes to end the lease of a credential just issued, for a run that has to remember it."""
+    names = ("lease_id", "service_account", "service_account_id", "project_id")
+    pins = {"api_endpoint": client.endpoint, "organization_id": client.organization_id}
+    return {**{name: credential[name] for name in names}, **pins}
+
+
 def check_pins(client: OpenAI, lease: Data) -> None:
     """Raise unless a client is for the endpoint and the organization that a lease was issued at.
 
