@@ -34,5 +34,5 @@ class ActionModule(OpenAIAction):
         else:
             credentials = issue_several(mount, args["name"], ttl, count)
             for credential in credentials:
-                note({"by": "task", "lease": taken_lease(mount.openai(), credential), **self.settings})
+                note({"by": "task", "lease": taken_lease(mount.client_in_use(), credential), **self.settings})
         return {**result, **({"creds": credentials[0]} if count == 1 else {"creds_list": credentials})}

@@ -127,7 +127,7 @@ class LookupModule(LookupBase):
                 else:
                     creds, issued = issue(mount, roles[index], ttl), True
                 if issued:
-                    note({"by": "lookup", "lease": taken_lease(mount.openai(), creds), **options["settings"]})
+                    note({"by": "lookup", "lease": taken_lease(mount.client_in_use(), creds), **options["settings"]})
                 return index, creds
 
             found = dict(concurrently(credential, range(len(roles)), _AT_ONCE))

@@ -265,3 +265,14 @@ def test_a_create_that_had_to_wait_makes_no_key_that_outlives_its_lease(
     creds = issue(mount, "my-role", 600)
     lease = record_of(mount, creds).lease
     assert key_end(lab, creds) == lease["expires_at"] == lease["issued_at"] + 600
+
+
+@pytest.mark.parametrize("change", [drop_end, double_end])
+def test_an_admin_key_that_does_not_end_as_asked_is_not_taken(
+    lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch, change: t.Any
+) -> None:
+    Gateway(monkeypatch, ["create_admin_key"], change)
+    error = refused(rotate, mount, always=True, overlap=0, expires_in=86400, dry_run=False)
+    assert error.startswith("expires_in:")
+    assert lab.admin_keys() == {lab.double.admin_key_id} and lab.admin_key_works()
+    assert mount.definitions("rotation") == {}

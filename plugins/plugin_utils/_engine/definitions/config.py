@@ -119,8 +119,9 @@ def write_config(
             config["admin_api_key_id"] = config["admin_api_key_id"] or own_id(keys, config["admin_api_key"])
             if config["admin_api_key_id"] is None:
                 warnings = ("admin_api_key_id was not found at OpenAI; give it to be able to rotate the key",)
-        # Where the organization is named, and no call is wanted, OpenAI refuses each call with a key of another one.
-        if new and not force and (validate or not config["organization_id"]):
+        # Where the organization stays named, OpenAI refuses each call with a key of another one.
+        named = stored and stored["organization_id"] and stored["organization_id"] == config["organization_id"]
+        if new and not force and (validate or not named):
             prove_same_organization(mount, stored, config, "admin_api_key", keys)
         if changed:
             rotation = mount.definitions("rotation")
