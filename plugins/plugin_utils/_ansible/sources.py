@@ -54,6 +54,11 @@ def is_blank(value: t.Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
+def first_given(*values: t.Any) -> t.Any:
+    """Return the first value that is not blank, or None."""
+    return next((value for value in values if not is_blank(value)), None)
+
+
 def read_options(group: str, described: t.Mapping[str, t.Any], sources: t.Mapping[str, t.Any]) -> dict[str, Option]:
     """Return the options of two parts of a documentation, and let Ansible know where in ansible.cfg they are."""
     places = {name: {"ini": source.get("ini", [])} for name, source in sources.items()}

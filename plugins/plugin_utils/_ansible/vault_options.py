@@ -19,7 +19,7 @@ from ansible_collections.ephemeral.openai.plugins.doc_fragments.vault_kv import 
 
 from .._engine.errors import OpenAICredsError, quoted
 from .paths import expand_home, expand_path
-from .sources import Sources, is_blank, load_yaml, read_options
+from .sources import Sources, first_given, load_yaml, read_options
 
 _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 #: The documentation of the options.
@@ -103,8 +103,7 @@ def vault_path(name: str, value: str) -> str:
 
 
 def _last(variable: str) -> str | None:
-    values = (os.environ.get(f"{program}_{variable}") for program in ("BAO", "VAULT"))
-    return next((value for value in values if not is_blank(value)), None)
+    return t.cast("str | None", first_given(os.environ.get(f"BAO_{variable}"), os.environ.get(f"VAULT_{variable}")))
 
 
 def _proxies(value: t.Any) -> dict[str, str] | None:
