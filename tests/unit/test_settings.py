@@ -98,6 +98,20 @@ def test_defaults_of_the_store(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "told", "default"),
+    [
+        ("mount", "The default is V(openai).", "openai"),
+        ("store", "The default is V(vaulted_file).", "vaulted_file"),
+        ("store_path", "The default is C(openai_creds) in Ansible's home, C(~/.ansible).", None),
+        ("kv_path", "The default is V(openai_creds).", "openai_creds"),
+    ],
+)
+def test_the_documented_defaults(name: str, told: str, default: str | None) -> None:
+    assert told in " ".join(yaml.safe_load(StoreFragment.DOCUMENTATION)["options"][name]["description"])
+    assert SOURCES[name]["default"] == (default or '{{ ANSIBLE_HOME ~ "/openai_creds" }}')
+
+
 def test_state_is_in_the_home_of_ansible(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ini: t.Callable[..., None]
 ) -> None:

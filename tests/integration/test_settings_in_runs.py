@@ -34,11 +34,12 @@ def stores(lab: Lab) -> list[str]:
 def test_with_nothing_set(nothing_set: Lab) -> None:
     """State is in Ansible's home; the callback ends what lookups took, and leaves what tasks took."""
     lab, double = nothing_set, nothing_set.double
+    blank = ", ttl='', reuse=none, min_remaining=' ', mount='', store_path=none"
     tasks = [
         {"ephemeral.openai.openai_config": {}},
         ROLE,
         {"ephemeral.openai.openai_creds": {"name": "my-role"}, "register": "issued"},
-        {"ansible.builtin.set_fact": {"taken": "{{ (" + LOOKUP + ")).service_account }}"}},
+        {"ansible.builtin.set_fact": {"taken": "{{ (" + LOOKUP + blank + ")).service_account }}"}},
         {"ansible.builtin.debug": {"msg": "issued {{ issued.creds.service_account }}, taken {{ taken }}"}},
     ]
     run = lab.play(
