@@ -11,7 +11,6 @@ from ansible_collections.ephemeral.openai.plugins.modules.openai_config import D
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import (
     delete_config,
-    public_config,
     write_config,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
@@ -40,4 +39,6 @@ class ActionModule(OpenAIAction):
                 force=args["force"],
                 dry_run=self.check_mode,
             )
-        return {**self.outcome(outcome), "config": public_config(mount, outcome.after)}
+        # A diff also tells that the key was replaced.
+        config = {name: value for name, value in (outcome.after or {}).items() if name != "admin_api_key"}
+        return {**self.outcome(outcome), "config": config or None}
