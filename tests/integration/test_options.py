@@ -12,7 +12,7 @@ import yaml
 from integration.test_modules import results
 from lab import COLLECTIONS, PROJECT, Lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 
 MODULES = sorted(
     path.stem for path in (COLLECTIONS / "ansible_collections/ephemeral/openai/plugins/modules").glob("*.py")

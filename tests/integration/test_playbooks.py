@@ -16,7 +16,7 @@ import yaml
 from lab import PROJECT, Lab, Run
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions import config
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import lease as leases
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import issue as leases
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 #: The options of a config that stays as it is.
