@@ -19,6 +19,7 @@ description:
   - Once stored, the key is left alone, so that a bootstrap playbook which runs again does not put back a key
     that has been rotated away since.
   - A mount that has leases, projects or roles takes another key only if it belongs to the same organization.
+  - An update changes only what the task gives, or the environment where an option falls back to it.
 options:
   admin_api_key:
     description:
@@ -76,7 +77,8 @@ options:
   force:
     description:
       - With O(state=absent), forget the key even while the mount has leases, unfinished ones included, or admin keys of a
-        rotation to end. Leases then end only natively, and admin keys not at all.
+        rotation to end. Leases then end natively, or by M(ephemeral.openai.openai_cleanup) when the mount has been
+        configured again, and admin keys not at all. A warning names what is left.
       - Also lets such a mount change O(api_endpoint), O(organization_id), or the key to one of another organization. Its leases
         then stay on record as failed, since they can only be ended where they were issued.
     type: bool
@@ -89,8 +91,8 @@ options:
 extends_documentation_fragment:
   - ephemeral.openai.store
   - ephemeral.openai.vault_kv
-  - ephemeral.openai.attributes
   - ephemeral.openai.attributes.diff
+  - ephemeral.openai.attributes
 seealso:
   - module: ephemeral.openai.openai_config_info
   - module: ephemeral.openai.openai_admin_key
@@ -170,3 +172,9 @@ config:
           attempts: 0
           error: null
 """
+
+# Ansible runs this file itself only if it has found it without the collection, for example by ANSIBLE_LIBRARY.
+_ANSWER = __name__ == "__main__" and __import__("sys").stdout.write(
+    '{"failed": true, "msg": "openai_config: Ansible has found this module without its collection, so it can do nothing; '
+    'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_config"}'
+)

@@ -14,7 +14,7 @@ import typing as t
 from functools import partial
 
 from .clocks import Comparison, compare
-from .errors import ApiError, Conflict, OpenAICredsError
+from .errors import Conflict, OpenAICredsError
 from .store.base import Data, Document, Store, Write
 
 if t.TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Mount:
     def learn_time(self) -> None:
         """Ask OpenAI what time it is, unless one of its answers has told already. Without an answer nothing changes."""
         if self._comparison is None or not self._comparison.holds(self.clock()):
-            with contextlib.suppress(ApiError):
+            with contextlib.suppress(OpenAICredsError):
                 self.openai().ask_time()
 
     def _hear_time(self, openai_time: float) -> None:
@@ -113,13 +113,23 @@ class Mount:
             )
         return document
 
-    def openai(self) -> OpenAI:
-        """Return a client with the mount's admin key."""
+    def check_configured(self) -> Data:
+        """Return the config, or raise if the mount has no admin key."""
         config = self.definitions("config")
         if not config:
-            raise OpenAICredsError(
-                f"OpenAI client not configured: mount {self.name!r} has no admin key; run openai_config first"
-            )
+            raise self.unconfigured()
+        return config
+
+    def unconfigured(self) -> OpenAICredsError:
+        """Return the error that says that the mount has no admin key, and where it was looked for."""
+        return OpenAICredsError(
+            f"OpenAI client not configured: mount {self.name!r} has no admin key in {self.store.place}; run "
+            "openai_config first, or name the mount and the store that have one"
+        )
+
+    def openai(self) -> OpenAI:
+        """Return a client with the mount's admin key."""
+        config = self.check_configured()
         access = (config["api_endpoint"], config["admin_api_key"], config["organization_id"])
         if self._client is None or self._client[0] != access:
             from .openai.client import OpenAI
