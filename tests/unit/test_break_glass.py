@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import threading
 import typing as t
@@ -172,19 +173,22 @@ def test_a_pending_lease_that_is_finished_meanwhile_is_revoked(
 # A store that cannot be written.
 
 
-@pytest.fixture
-def full_disk() -> t.Iterator[t.Callable[[], None]]:
-    """Return how to let no file of this process grow any more."""
+@contextlib.contextmanager
+def full_disk() -> t.Iterator[None]:
+    """Let no file of this process grow. What pytest itself writes is not to be met by it, so this is no fixture."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_break_glass_on_a_full_disk(lab: Lab, mount: Mount, full_disk: t.Callable[[], None], shared: bool) -> None:
+def test_break_glass_on_a_full_disk(lab: Lab, mount: Mount, shared: bool) -> None:
     first, second = take(mount, shared), issue(mount, "my-role")
-    full_disk()
-    ended = break_glass(lab.mount(clock=mount.clock))
+    with full_disk():
+        ended = break_glass(lab.mount(clock=mount.clock))
     assert len(ended) == 2 and lab.accounts() == set()
     assert not any(opens_models(lab, creds["api_key"]) for creds in (first, second))
     left = {str(one.error) for one in ended if one.error}
@@ -192,13 +196,11 @@ def test_break_glass_on_a_full_disk(lab: Lab, mount: Mount, full_disk: t.Callabl
     assert all("its key is ended at OpenAI, but its record stays" in error for error in left)
 
 
-def test_break_glass_of_a_pending_lease_on_a_full_disk(
-    lab: Lab, mount: Mount, crash: Crash, full_disk: t.Callable[[], None]
-) -> None:
+def test_break_glass_of_a_pending_lease_on_a_full_disk(lab: Lab, mount: Mount, crash: Crash) -> None:
     with crash("create_service_account", after=True):
         issue(mount, "my-role")
-    full_disk()
-    (ended,) = break_glass(lab.mount(clock=mount.clock))
+    with full_disk():
+        (ended,) = break_glass(lab.mount(clock=mount.clock))
     assert lab.accounts() == set() and "could not be stopped" in str(ended.error)
 
 
