@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import time
 import typing as t
 
-import pytest
 from lab import Lab
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import matching
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.withdraw import revoke_found
 
 LOOKUP = {"ansible.builtin.debug": {"msg": "{{ lookup('ephemeral.openai.openai_creds', 'my-role').lease_id }}"}}
 OTHER = {"ansible.builtin.debug": {"msg": "{{ lookup('ephemeral.openai.openai_creds', 'other').lease_id }}"}}
@@ -79,16 +84,35 @@ def test_the_end_of_a_run_ends_what_a_restored_store_has_forgotten(lab: Lab) -> 
     assert lab.accounts() == set() and lab.leases() == {}
 
 
-@pytest.mark.parametrize("taken_by", [TASK, LOOKUP])
-def test_break_glass_while_a_credential_is_issued(lab: Lab, taken_by: t.Any) -> None:
-    lab.configure()
-    lab.double.fault(kind="slow_after", delay=8, method="POST", path="/service_accounts$", times=1)
-    process = lab.start([taken_by])
+def issuing(lab: Lab, task: t.Any) -> subprocess.Popen[bytes]:
+    """Return a run that waits for OpenAI's answer to a create that has happened."""
+    lab.double.fault(kind="slow_after", delay=20, method="POST", path="/service_accounts$", times=1)
+    process = lab.start([task])
     end = time.monotonic() + 60
     while not lab.accounts() and time.monotonic() < end:
         time.sleep(0.05)
-    run = lab.command("ansible-playbook", "ephemeral.openai.revoke", "-e", "openai_creds_prefix=openai")
+    assert lab.accounts()
+    return process
+
+
+def test_break_glass_while_a_task_waits_for_its_credential(lab: Lab) -> None:
+    mount = lab.configure()
+    process = issuing(lab, TASK)
+    ended = revoke_found(mount, matching(mount, None), lambda: matching(mount, None), force=False)
+    assert [one.error for _record, one in ended] == [None] and lab.accounts() == set()
     out = process.communicate(timeout=60)[0].decode()
-    assert run.rc == 0 and '"not_revoked": []' in run.out, run.out
     assert process.returncode == 2 and "openai_lease has revoked it" in " ".join(out.split()), out
+    assert lab.accounts() == set() and lab.leases() == {}
+
+
+def test_break_glass_after_a_run_was_killed_while_a_lookup_waited(lab: Lab) -> None:
+    lab.configure()
+    process = issuing(lab, LOOKUP)
+    # Its workers are in sessions of their own.
+    for child in subprocess.run(("pgrep", "-P", str(process.pid)), capture_output=True, check=True).stdout.split():
+        os.kill(int(child), signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    run = lab.command("ansible-playbook", "ephemeral.openai.revoke", "-e", "openai_creds_prefix=openai")
+    assert run.rc == 0 and '"not_revoked": []' in run.out, run.out
     assert lab.accounts() == set() and lab.leases() == {}
