@@ -12,7 +12,6 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action i
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.sources import first_given
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import (
     delete_config,
-    public_config,
     write_config,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
@@ -41,4 +40,6 @@ class ActionModule(OpenAIAction):
                 force=args["force"],
                 dry_run=self.check_mode,
             )
-        return {**self.outcome(outcome), "config": public_config(mount, outcome.after)}
+        # A diff also tells that the key was replaced.
+        config = {name: value for name, value in (outcome.after or {}).items() if name != "admin_api_key"}
+        return {**self.outcome(outcome), "config": config or None}

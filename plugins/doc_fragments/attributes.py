@@ -25,6 +25,11 @@ attributes:
   action:
     description: Runs on the controller, whatever the host of the task is. No secret travels to a managed host.
     support: full
+    details: C(become) has no effect, since no other user is needed.
+  async:
+    description: Can be run in the background with C(async).
+    support: none
+    details: With C(async) the task is refused.
   platform:
     description: Target OS or family that can be operated against.
     support: full
@@ -35,6 +40,7 @@ attributes:
     details: For what this collection reads from the environment. C(HOME) and C(ANSIBLE_HOME) have no effect, so that state stays where it is.
 """
 
+    # A fragment does not override what one before it says: list these before the one above.
     DIFF = r"""
 options: {}
 attributes:

@@ -20,8 +20,8 @@ options: {}
 extends_documentation_fragment:
   - ephemeral.openai.store
   - ephemeral.openai.vault_kv
-  - ephemeral.openai.attributes
   - ephemeral.openai.attributes.info
+  - ephemeral.openai.attributes
 seealso:
   - module: ephemeral.openai.openai_config
 """

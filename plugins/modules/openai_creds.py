@@ -17,7 +17,8 @@ short_description: Issue OpenAI credentials that end by themselves
 description:
   - Creates a service account with a key of its own and records it as a lease.
   - Every call issues; to use one credential throughout a run, see the lookup P(ephemeral.openai.openai_creds#lookup).
-  - The result is censored in Ansible's output, as if the task had C(no_log). The registered variable is whole.
+  - The result is censored in Ansible's output, as if the task had C(no_log). The registered variable is whole. Without
+    C(register), and so with the C(ansible) command, nobody can read the key; a warning names the lease then.
 options:
   name:
     description: The role.

@@ -45,6 +45,7 @@ class OpenAIAction(ActionBase):
     REQUIRED_IF: t.ClassVar[t.Sequence[t.Sequence[t.Any]]] = ()
 
     _argument_spec: t.ClassVar[dict[str, t.Any]]
+    _nulls: set[str]
 
     def __init_subclass__(cls) -> None:
         # Ansible loads the class before it forks a worker per task, so this is done once per run.
@@ -62,8 +63,26 @@ class OpenAIAction(ActionBase):
     def check_mode(self) -> bool:
         return bool(self._task.check_mode)
 
+    def given(self, args: Data, *options: str) -> Data:
+        """Return those of these options that the task gives, without the documented defaults of the others."""
+        return {option: args[option] for option in options if option in self._task.args}
+
+    def unconfigured(self, mount: Mount) -> list[str]:
+        """Return a warning if the mount has no admin key, for check mode, in which an earlier task may have given it one."""
+        if mount.definitions("config"):
+            return []
+        return [f"{mount.unconfigured()} (a real run fails unless that is done by then)"]
+
     def run(self, tmp: t.Any = None, task_vars: t.Any = None) -> Data:
+        if self._task.async_val:
+            msg = (
+                f"async: {self._task.action} runs on the controller and cannot go on in the background; leave async out"
+            )
+            return {"failed": True, "changed": False, "msg": msg}
         super().run(tmp, task_vars)
+        # A null is an option that is not given, as info modules and empty fields of a form give them.
+        self._nulls = {option for option, value in self._task.args.items() if value is None}
+        self._task.args = {option: value for option, value in self._task.args.items() if value is not None}
         try:
             self._variables = task_vars or {}
             args = self._arguments()

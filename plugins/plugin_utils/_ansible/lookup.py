@@ -22,6 +22,8 @@ def prepare(
     plugin: t.Any, variables: t.Mapping[str, t.Any], given: dict[str, t.Any], own: t.Sequence[str]
 ) -> tuple[Mount, dict[str, t.Any]]:
     """Return the mount, the lookup's own options, and under settings those of the store."""
+    # A null is an option that is not given, as in a task.
+    given = {name: value for name, value in given.items() if value is not None}
     unknown = sorted(set(given) - set(own) - NAMES)
     if unknown:
         known = ", ".join(sorted({*own, *NAMES}))
