@@ -220,6 +220,10 @@ def test_check_mode_issues_nothing(lab: Lab) -> None:
             lab.configure()
         issued, fact = results(lab, tasks, "--check")
         assert issued["changed"] is True
+        place = f"kv_path {lab.kv_path} of engine_mount_point secret" if lab.vault else f"store_path {lab.store_path}"
+        assert [f"has no admin key in {place};" in warning for warning in issued.get("warnings", [])] == [True] * (
+            not configured
+        )
         for creds in (issued["creds"], fact["ansible_facts"]["c"]):
             assert set(creds) == CREDENTIAL
             assert creds["api_key"] == PLACEHOLDER_KEY
