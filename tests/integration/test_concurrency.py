@@ -11,7 +11,7 @@ from lab import BOTH_STORES_LONG, Lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import active_records, issue, revoke
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import transport
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 pytestmark = BOTH_STORES_LONG
@@ -38,7 +38,7 @@ def test_16_processes_issue_20_each(lab: Lab) -> None:
 
 def test_200_issues_and_revocations_against_faults(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """429, 500, dropped connections and malformed bodies, each a fifth of all answers."""
-    monkeypatch.setattr(client, "_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(transport, "_BACKOFF_SECONDS", 0.01)
     lab.configure()
     mount = lab.mount()
     lab.double.seed(4)

@@ -26,7 +26,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import WATCH_SECONDS, issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client, transport
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation import admin_key as rotation
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.admin_key import (
@@ -47,7 +47,7 @@ DEAD = {**this_process(), "started": 1}
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rotation, "_PROOF_WAITS", (0, 0))
-    monkeypatch.setattr(client, "_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(transport, "_BACKOFF_SECONDS", 0.001)
 
 
 def now(mount: Mount, **options: t.Any) -> Report:

@@ -28,7 +28,7 @@ def _silent(_line: str) -> None:
 
 @dataclasses.dataclass
 class Mount:
-    """Where state is (store) and who asks (issued_by).
+    """Where state is (store) and who asks (issued_by). log gets a line per call, warn what a person should know.
 
     What users define (the config with the admin key, projects, roles) is one document, so that it is read at once and
     a project cannot be deleted while somebody begins to use it.
@@ -38,6 +38,7 @@ class Mount:
     store: Store
     issued_by: dict[str, str] = dataclasses.field(default_factory=dict)
     log: t.Callable[[str], None] = _silent
+    warn: t.Callable[[str], None] = _silent
     clock: t.Callable[[], float] = time.time
     _client: tuple[tuple[str, str, str | None], OpenAI] | None = dataclasses.field(default=None, init=False, repr=False)
 
@@ -95,7 +96,8 @@ class Mount:
         if self._client is None or self._client[0] != access:
             from .openai.client import OpenAI
 
-            client = OpenAI(*access, log=self.log, current_key=partial(self._current_key, config["api_endpoint"]))
+            current_key = partial(self._current_key, config["api_endpoint"])
+            client = OpenAI(*access, log=self.log, warn=self.warn, current_key=current_key)
             self._client = (access, client)
         return self._client[1]
 

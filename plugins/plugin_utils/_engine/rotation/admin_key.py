@@ -228,7 +228,7 @@ def _is_due(mount: Mount, config: Data) -> bool:
 
 
 def _client(mount: Mount, config: Data, value: str) -> OpenAI:
-    return OpenAI(config["api_endpoint"], value, config["organization_id"], log=mount.log)
+    return OpenAI(config["api_endpoint"], value, config["organization_id"], log=mount.log, warn=mount.warn)
 
 
 def _id_of(config: Data, keys: t.Sequence[AdminKey]) -> str:
