@@ -10,13 +10,14 @@ A 404 is believed only when a list says so too: OpenAI may take some seconds to 
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import time
 import typing as t
 from functools import partial
 from urllib.parse import quote
 
 from ..errors import ApiError
+from ..run.threads import concurrently
 from .answers import (
     AdminKey,
     Answer,
@@ -36,6 +37,8 @@ __all__ = ["AdminKey", "NewKey", "OpenAI", "ServiceAccount", "check_endpoint", "
 _PAGE = 100
 #: How long to wait before something that OpenAI may not know yet is tried again.
 _UNKNOWN_WAITS = (0.3, 0.7, 1.5, 2.5)
+#: How many of those are tried at a time.
+_AT_ONCE = 16
 _ADMIN_KEYS = "/organization/admin_api_keys"
 _T = t.TypeVar("_T")
 
@@ -63,8 +66,6 @@ class OpenAI:
             endpoint, admin_api_key, organization_id, log=log, warn=warn, current_key=current_key, sleep=sleep
         )
         self._sleep = sleep
-        self._listing = threading.Lock()
-        self._listed: dict[str, _SharedList] = {}
 
     def create_service_account(self, project_id: str, name: str, expires_in: int | None) -> tuple[str, NewKey]:
         """Create an account with its first key; returns the account's id and the key. expires_in is in seconds."""
@@ -77,15 +78,38 @@ class OpenAI:
         except Malformed as error:
             raise ApiError(f"OpenAI's answer cannot be understood: {error}", may_have_happened=True) from None
 
-    def delete_service_account(self, project_id: str, service_account_id: str) -> None:
-        """Delete an account and its keys. One that is in no list of its project, or whose project is archived, is deleted."""
-        path = f"{_project(project_id)}/service_accounts/{quote(service_account_id, safe='')}"
-        listed = partial(self._shared_ids, project_id, lambda: self.list_service_accounts(project_id))
+    def delete_service_account(self, project_id: str, service_account_id: str, *, prove: bool = True) -> bool:
+        """Delete an account and its keys. One that is in no list of its project, or whose project is archived, is deleted.
+
+        Without prove, returns False for one that OpenAI does not find; then delete_unknown_accounts has to be asked.
+        """
         try:
-            self._delete(path, service_account_id, "account", listed)
+            deleted = self._try_delete(_account(project_id, service_account_id), "account")
         except ApiError as error:
             if error.status != 400 or not self._is_archived(project_id):
                 raise
+            deleted = True
+        if not deleted and prove:
+            for left in self.delete_unknown_accounts([(project_id, service_account_id)]).values():
+                raise left
+        return deleted or prove
+
+    def delete_unknown_accounts(
+        self, accounts: t.Iterable[tuple[str, str]], calls: t.ContextManager[t.Any] | None = None
+    ) -> dict[str, ApiError]:
+        """Delete accounts, by project and id, that OpenAI has not found; returns why some of them, by their ids, are left.
+
+        One that is not in its project's list either is gone. calls is held during each call, to bound how many there are
+        at a time.
+        """
+        projects: dict[str, dict[str, str]] = {}
+        for project_id, account_id in accounts:
+            projects.setdefault(project_id, {})[account_id] = _account(project_id, account_id)
+        errors: dict[str, ApiError] = {}
+        for project_id, paths in projects.items():
+            listed = partial(self.list_service_accounts, project_id)
+            errors.update(self._delete_unknown(paths, "account", listed, calls or contextlib.nullcontext()))
+        return errors
 
     def list_service_accounts(self, project_id: str) -> list[ServiceAccount]:
         """Return all accounts of a project; none if it has been archived."""
@@ -137,33 +161,57 @@ class OpenAI:
 
     def delete_admin_key(self, key_id: str) -> None:
         """Delete an admin key. One that is in no list is deleted."""
-        listed = partial(self._shared_ids, _ADMIN_KEYS, self.list_admin_keys)
-        self._delete(f"{_ADMIN_KEYS}/{quote(key_id, safe='')}", key_id, "key", listed)
+        path = f"{_ADMIN_KEYS}/{quote(key_id, safe='')}"
+        if not self._try_delete(path, "key"):
+            errors = self._delete_unknown({key_id: path}, "key", self.list_admin_keys, contextlib.nullcontext())
+            for error in errors.values():
+                raise error
 
-    def _delete(self, path: str, identifier: str, kind: str, listed: t.Callable[[], frozenset[str]]) -> None:
-        """Delete something. If OpenAI does not know it, it is gone only if it is not listed either."""
+    def _try_delete(self, path: str, kind: str) -> bool:
+        """Delete something; returns False if OpenAI does not find it."""
+        try:
+            if self._transport.call("DELETE", path).get("deleted") is not True:
+                raise ApiError(f"OpenAI's answer to DELETE {path} does not say that the {kind} was deleted")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
+    def _delete_unknown(
+        self,
+        paths: dict[str, str],
+        kind: str,
+        listed: t.Callable[[], t.Sequence[ServiceAccount | AdminKey]],
+        calls: t.ContextManager[t.Any],
+    ) -> dict[str, ApiError]:
+        """Delete what OpenAI has not found, by ids and paths, as long as a list that is read after that still has it."""
+        errors: dict[str, ApiError] = {}
+
+        def try_again(identifier: str) -> str | None:
+            try:
+                with calls:
+                    return None if self._try_delete(paths[identifier], kind) else identifier
+            except ApiError as error:
+                errors[identifier] = error
+                return None
+
+        left = list(paths)
         for wait in (*_UNKNOWN_WAITS, None):
             try:
-                if self._transport.call("DELETE", path).get("deleted") is not True:
-                    raise ApiError(f"OpenAI's answer to DELETE {path} does not say that the {kind} was deleted")
-                return
-            except ApiError as error:
-                if error.status != 404:
-                    raise
                 # What was not found may also have been the path, by a gateway: then there is no list either.
-                if identifier not in listed():
-                    return
-                if wait is None:
-                    raise ApiError(
-                        f"OpenAI lists {identifier}, but does not find it to delete it: {error}", status=404
-                    ) from None
+                with calls:
+                    there = {entry.id for entry in listed()}
+            except ApiError as error:
+                return {**errors, **dict.fromkeys(left, error)}
+            left = [identifier for identifier in left if identifier in there]
+            if not left:
+                break
+            if wait is None:
+                return {**errors, **{identifier: _listed_yet_unknown(identifier) for identifier in left}}
             self._sleep(wait)
-
-    def _shared_ids(self, name: str, fetch: t.Callable[[], t.Sequence[ServiceAccount | AdminKey]]) -> frozenset[str]:
-        """Return the ids in a list that was begun after this call; those who call meanwhile share the next one."""
-        with self._listing:
-            shared = self._listed.setdefault(name, _SharedList(fetch))
-        return shared.read()
+            left = [identifier for identifier in concurrently(try_again, left, _AT_ONCE) if identifier]
+        return errors
 
     def _is_archived(self, project_id: str) -> bool:
         """Say whether a project is archived, and all its accounts with it. One that is not found proves nothing."""
@@ -196,46 +244,15 @@ class OpenAI:
                 raise ApiError(f"OpenAI's answer to GET {path} cannot be understood: {error}") from None
 
 
-class _SharedList:
-    """A list that several threads need at once, each as it stands after it asked."""
-
-    def __init__(self, fetch: t.Callable[[], t.Sequence[ServiceAccount | AdminKey]]) -> None:
-        self._fetch = fetch
-        self._changed = threading.Condition()
-        #: How many listings have begun, and the last one that has ended with what came of it.
-        self._begun = 0
-        self._running = False
-        self._ended = 0
-        self._outcome: frozenset[str] | ApiError = frozenset()
-
-    def read(self) -> frozenset[str]:
-        """Return the ids; one thread lists for all that wait."""
-        with self._changed:
-            # One that is running began too early to say anything of now.
-            wanted = self._begun + 1
-            while self._running and self._ended < wanted:
-                self._changed.wait()
-            if self._ended >= wanted:
-                return _ids_or_error(self._outcome)
-            self._running = True
-            self._begun += 1
-        # An interrupt must not look like an empty list to those who wait.
-        outcome: frozenset[str] | ApiError = ApiError("the list of what is at OpenAI was not read to its end")
-        try:
-            outcome = frozenset(entry.id for entry in self._fetch())
-        except ApiError as error:
-            outcome = error
-        finally:
-            with self._changed:
-                self._running, self._ended, self._outcome = False, self._begun, outcome
-                self._changed.notify_all()
-        return _ids_or_error(outcome)
+def _listed_yet_unknown(identifier: str) -> ApiError:
+    return ApiError(
+        f"OpenAI lists {identifier}, but answers 404 when it is to be deleted; the next openai_cleanup tries again",
+        status=404,
+    )
 
 
-def _ids_or_error(outcome: frozenset[str] | ApiError) -> frozenset[str]:
-    if isinstance(outcome, ApiError):
-        raise outcome
-    return outcome
+def _account(project_id: str, service_account_id: str) -> str:
+    return f"{_project(project_id)}/service_accounts/{quote(service_account_id, safe='')}"
 
 
 def _project(project_id: str) -> str:

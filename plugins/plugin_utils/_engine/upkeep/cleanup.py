@@ -10,7 +10,7 @@ import itertools
 import typing as t
 
 from ..durations import rfc3339
-from ..errors import Conflict, OpenAICredsError, StoreError
+from ..errors import ApiError, Conflict, OpenAICredsError, StoreError
 from ..leases.intents import is_at_work, settle, take_over
 from ..leases.lease import INTENTS, LEASES, Record, is_being_ended, read_lease
 from ..leases.revoke import Ended, revoke
@@ -158,12 +158,17 @@ class _Recovery:
 
     def run(self, intents: t.Sequence[Document], limit: int | None) -> int | None:
         """Recover what may be, at most limit leases; returns how many may still be acted on."""
+        failure: ApiError | None = None
         for intent in intents:
             if limit is not None and len(self._result["recovered"]) >= limit:
                 break
             try:
+                if failure:
+                    raise failure
                 self._recover(intent)
             except OpenAICredsError as error:
+                if isinstance(error, ApiError) and error.general:
+                    failure = error
                 self._result["failed"].append({"lease_id": intent.data["lease"]["lease_id"], "error": str(error)})
         return None if limit is None else limit - len(self._result["recovered"])
 
