@@ -18,7 +18,7 @@ import re
 import typing as t
 from urllib.parse import unquote
 
-from ..errors import OpenAICredsError, quoted
+from ..errors import OpenAICredsError, missing_package, quoted
 from .endpoint import host_and_port
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
@@ -75,9 +75,7 @@ def _parse(variable: str, value: str) -> Proxy:
             "http://proxy.example.com:3128, or socks5:// or https:// instead of http://"
         )
     if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
-        raise OpenAICredsError(
-            f"{variable}: the Python package socksio is missing, which a SOCKS proxy needs: pip install httpx[socks]"
-        )
+        raise OpenAICredsError(missing_package("httpx[socks]", f"{variable}: a SOCKS proxy"))
     user, _colon, password = (match["user"] or "").partition(":")
     login = (unquote(user), unquote(password)) if match["user"] else None
     return Proxy(variable, scheme, f"{match['host']}:{port}", login)

@@ -19,7 +19,7 @@ import ssl
 import time
 import typing as t
 
-from ..errors import ApiError, OpenAICredsError
+from ..errors import ApiError, OpenAICredsError, missing_package
 from .answers import Answer, Malformed
 from .certificates import trusted_certificates
 from .endpoint import check_endpoint, host_and_port
@@ -69,9 +69,7 @@ class Transport:
         sleep: t.Callable[[float], None],
     ) -> None:
         if not HAS_HTTPX:
-            raise OpenAICredsError(
-                "the Python package httpx is missing; ephemeral.openai needs it to call OpenAI: pip install httpx"
-            )
+            raise OpenAICredsError(missing_package("httpx", "ephemeral.openai"))
         self._endpoint = check_endpoint(endpoint, "api_endpoint")
         host, port = host_and_port(self._endpoint)
         self._host = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
