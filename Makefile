@@ -15,6 +15,7 @@
 PYTHON ?= python3
 CORE ?=
 PYTEST_ARGS ?=
+TESTS ?= tests
 
 LEG := $(notdir $(PYTHON))$(if $(CORE),-core$(CORE))
 VENV := .venv/$(LEG)
@@ -50,7 +51,7 @@ demo: $(VENV)/ready $(SELF)
 	$(VENV)/bin/python tests/demo.py
 
 test: $(VENV)/ready $(SELF)
-	$(VENV)/bin/python -m pytest -n 4 --dist worksteal -m "not long" $(PYTEST_ARGS) tests
+	$(VENV)/bin/python -m pytest -n 4 --dist worksteal -m "not long" $(PYTEST_ARGS) $(TESTS)
 
 test-long: export OPENAI_CREDS_TEST_ROTATIONS ?= 1000
 test-long: $(VENV)/ready $(SELF)

@@ -152,6 +152,30 @@ def test_the_log_since_a_mark(double: Double) -> None:
     ]
 
 
+def test_what_is_new_is_listed_but_not_found(double: Double) -> None:
+    account = double.add_service_account(PROJECT, "young")
+    double.add_project("young", "proj_young")
+    path = f"/v1/organization/projects/{PROJECT}"
+    own = [
+        f"{path}/service_accounts/{account['id']}",
+        f"{path}/api_keys/{account['api_key']['id']}",
+        f"/v1/organization/admin_api_keys/{double.add_admin_key()['id']}",
+        "/v1/organization/projects/proj_young",
+    ]
+
+    def status(path: str) -> int:
+        connection = http.client.HTTPConnection(urlsplit(double.url).netloc, timeout=10)
+        connection.request("GET", path, headers=_as(double.admin_key))
+        return connection.getresponse().status
+
+    double.settings(young_not_found=60)
+    assert {status(path) for path in own} == {404}
+    listed = (path.rpartition("/")[0] for path in own)
+    assert {status(path) for path in (*listed, path, f"/v1/organization/admin_api_keys/{double.admin_key_id}")} == {200}
+    double.settings(young_not_found=0)
+    assert {status(path) for path in own} == {200}
+
+
 @pytest.mark.parametrize("settings", [{"latncy": 1}, {"latency": "1"}, {"refuse_service_account_key_delete": 1}])
 def test_a_setting_that_makes_no_sense(double: Double, settings: dict[str, object]) -> None:
     with pytest.raises(ValueError):

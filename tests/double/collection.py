@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
@@ -28,6 +29,7 @@ class Collection(Generic[M]):
         self._order: list[tuple[int, str]] = []
         self._next = 0
         self._gaps = 0
+        self._added: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._members)
@@ -45,15 +47,25 @@ class Collection(Generic[M]):
         self._positions[member.id] = self._next
         self._order.append((self._next, member.id))
         self._next += 1
+        self._added[member.id] = time.monotonic()
 
     def remove(self, identifier: str) -> M:
         member = self._members.pop(identifier)
+        self._added.pop(identifier, None)
         # The position stays known: a deleted member may still be the cursor of someone's listing.
         self._gaps += 1
         if self._gaps > 1000 and self._gaps > len(self._members):
             self._order = [entry for entry in self._order if entry[1] in self._members]
             self._gaps = 0
         return member
+
+    def age(self, identifier: str) -> float:
+        """How many seconds ago it was added; a double that starts begins with what has been there for ever."""
+        return time.monotonic() - self._added.get(identifier, float("-inf"))
+
+    def settle(self) -> None:
+        """Let all members have been there for ever."""
+        self._added.clear()
 
     def known(self, identifier: str) -> bool:
         """Whether it is a member, or was one."""

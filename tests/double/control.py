@@ -65,8 +65,8 @@ def _settings(server: Server, request: web.Request, given: Json) -> Json:
     for name, value in given.items():
         if not hasattr(settings, name):
             raise ValueError(f"unknown setting: {name}")
-        wanted = (int, float) if name == "latency" else (bool,)
-        if not isinstance(value, wanted) or (name == "latency" and isinstance(value, bool)):
+        seconds = not isinstance(getattr(settings, name), bool)
+        if not isinstance(value, (int, float) if seconds else bool) or (seconds and isinstance(value, bool)):
             raise ValueError(f"ill-typed setting: {name}")
     for name, value in given.items():
         setattr(settings, name, value)

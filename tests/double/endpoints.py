@@ -97,7 +97,16 @@ def _no_query(call: Call) -> None:
 
 
 def _project(state: State, call: Call) -> Project:
+    """The project above what the path is about."""
     project = state.projects.get(call.ids[0])
+    if project is None:
+        raise errors.not_found("project", call.ids[0])
+    return project
+
+
+def _own_project(state: State, call: Call) -> Project:
+    """The project that the path itself is about."""
+    project = state.find(state.projects, call.ids[0])
     if project is None:
         raise errors.not_found("project", call.ids[0])
     return project
@@ -112,7 +121,7 @@ def _active_project(state: State, call: Call) -> Project:
 
 def _account(state: State, call: Call) -> tuple[Project, ServiceAccount]:
     project = _active_project(state, call)
-    account = project.accounts.get(call.ids[1])
+    account = state.find(project.accounts, call.ids[1])
     if account is None:
         raise errors.not_found("service account", call.ids[1])
     return project, account
@@ -120,14 +129,14 @@ def _account(state: State, call: Call) -> tuple[Project, ServiceAccount]:
 
 def _project_key(state: State, call: Call) -> tuple[Project, ProjectKey]:
     project = _project(state, call)
-    key = project.keys.get(call.ids[1])
+    key = state.find(project.keys, call.ids[1])
     if key is None:
         raise errors.not_found("API key", call.ids[1])
     return project, key
 
 
 def _admin_key(state: State, call: Call) -> AdminKey:
-    key = state.admin_keys.get(call.ids[0])
+    key = state.find(state.admin_keys, call.ids[0])
     if key is None:
         raise errors.not_found("admin API key", call.ids[0])
     return key
@@ -195,10 +204,11 @@ def create_project(state: State, call: Call) -> Json:
 
 def get_project(state: State, call: Call) -> Json:
     _no_query(call)
-    return _project(state, call).as_json()
+    return _own_project(state, call).as_json()
 
 
 def update_project(state: State, call: Call) -> Json:
+    _own_project(state, call)
     project = _active_project(state, call)
     optional = fields.or_null(fields.text)
     given = call.fields({"name": optional, "external_key_id": optional, "geography": optional})
@@ -210,7 +220,7 @@ def update_project(state: State, call: Call) -> Json:
 
 
 def archive_project(state: State, call: Call) -> Json:
-    project = _project(state, call)
+    project = _own_project(state, call)
     call.fields({})
     state.archive_project(project)
     return project.as_json()

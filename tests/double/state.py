@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from .collection import Collection
+from .collection import Collection, Member
 from .objects import AdminKey, Owner, Project, ProjectKey, ServiceAccount, new_id, new_value
+
+M = TypeVar("M", bound=Member)
 
 
 @dataclass
@@ -19,6 +21,7 @@ class Settings:
     refuse_service_account_key_delete: bool = False
     refuse_deleted_cursor: bool = False
     keys_need_owner_access: bool = True
+    young_not_found: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class State:
         first = AdminKey(self.start.admin_key_id, "double", self.start.admin_key, self.now())
         self.admin_keys.add(first)
         self._admin_by_value[first.value] = first
+        self.projects.settle()
+        self.admin_keys.settle()
 
     def now(self) -> int:
         return int((time.time() if self.frozen_at is None else self.frozen_at) + self.clock_offset)
@@ -91,6 +96,10 @@ class State:
                 other.clock_offset, other.frozen_at = self.clock_offset, self.frozen_at
                 return other
         return self
+
+    def find(self, members: Collection[M], identifier: str) -> M | None:
+        """A member by its own path, which may not be known everywhere yet."""
+        return None if members.age(identifier) < self.settings.young_not_found else members.get(identifier)
 
     def _expires_at(self, seconds: int | None) -> int | None:
         return None if seconds is None else self.now() + seconds

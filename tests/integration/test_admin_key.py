@@ -19,7 +19,7 @@ from lab import MARKER, Lab, Run
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import write_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import rfc3339
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client, transport
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.admin_key import rotate
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
@@ -87,7 +87,7 @@ def _in_a_process(work: t.Callable[[], None], lifetime: float | None) -> None:
 @pytest.mark.long
 def test_rotations_with_random_kills_and_faults(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each in a process of its own; half of them are killed, a third of the answers go wrong, 429 among them."""
-    monkeypatch.setattr(client, "_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(transport, "_BACKOFF_SECONDS", 0.001)
     lab.configure()
     foreign = lab.double.add_admin_key("ephemeral-openai-openai-0123456789abcdef")["id"]
     first = lab.double.admin_key_id

@@ -12,7 +12,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import transport
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 pytestmark = BOTH_STORES_LONG
@@ -39,7 +39,7 @@ def test_16_processes_issue_20_each(lab: Lab) -> None:
 
 def test_200_issues_and_revocations_against_faults(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """429, 500, dropped connections and malformed bodies, each a fifth of all answers."""
-    monkeypatch.setattr(client, "_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(transport, "_BACKOFF_SECONDS", 0.01)
     lab.configure()
     mount = lab.mount()
     lab.double.seed(4)

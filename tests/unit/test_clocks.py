@@ -16,6 +16,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.re
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.transport import Transport
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.admin_key import recover, rotate
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
@@ -122,7 +123,7 @@ def test_a_cleanup_asks_for_the_time_once(lab: Lab, mount: Mount, clock: Clock) 
 def test_where_no_answer_tells_the_time_the_clock_here_counts(
     lab: Lab, mount: Mount, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(OpenAI, "_tell_time", lambda self, response: None)
+    monkeypatch.setattr(Transport, "_tell_time", lambda self, response: None)
     creds = issue(mount, "my-role", 60)
     clock.move(60)
     assert clean(mount)["revoked"] == [creds["lease_id"]]
@@ -145,7 +146,7 @@ def test_a_refusal_of_a_clock_that_was_ahead_is_tried_again(
     lab: Lab, mount: Mount, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     creds = issue(mount, "my-role")
-    monkeypatch.setattr(OpenAI, "_tell_time", lambda self, response: None)
+    monkeypatch.setattr(Transport, "_tell_time", lambda self, response: None)
     lab.double.fault(kind="refuse", status=403, method="DELETE")
     clock.set_wrong(YEAR)
     revoke(mount, active_records(mount, [creds["lease_id"]]))
@@ -203,14 +204,14 @@ class Gateway:
 
             def changed(client: OpenAI, *args: t.Any, true: t.Any = true, **kwargs: t.Any) -> t.Any:
                 with pytest.MonkeyPatch.context() as patch:
-                    call = OpenAI._call
+                    call = Transport.call
 
                     def through(
-                        self: OpenAI, verb: str, path: str, *, body: t.Any = None, **more: t.Any
+                        self: Transport, verb: str, path: str, *, body: t.Any = None, **more: t.Any
                     ) -> dict[str, t.Any]:
                         return call(self, verb, path, body=change(body), **more)
 
-                    patch.setattr(OpenAI, "_call", through)
+                    patch.setattr(Transport, "call", through)
                     return true(client, *args, **kwargs)
 
             monkeypatch.setattr(OpenAI, method, changed)

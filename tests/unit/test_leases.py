@@ -602,8 +602,9 @@ def test_as_many_calls_at_once_as_are_allowed(lab: Lab, mount: Mount, monkeypatc
     issue_several(mount, "my-role", None, 12)
     together = threading.Barrier(12)
 
-    def delete(*_args: t.Any) -> None:
+    def delete(*_args: t.Any, **_options: t.Any) -> bool:
         together.wait(30)
+        return True
 
     monkeypatch.setattr(OpenAI, "delete_service_account", delete)
     assert not any(one.error for one in revoke(mount, list(records(mount)), concurrency=12))
@@ -615,13 +616,14 @@ def test_no_more_calls_at_once_than_are_allowed(lab: Lab, mount: Mount, monkeypa
     at_once, most = [0], [0]
     counting = threading.Lock()
 
-    def delete(*_args: t.Any) -> None:
+    def delete(*_args: t.Any, **_options: t.Any) -> bool:
         with counting:
             at_once[0] += 1
             most[0] = max(most[0], at_once[0])
         time.sleep(0.05)
         with counting:
             at_once[0] -= 1
+        return True
 
     monkeypatch.setattr(OpenAI, "delete_service_account", delete)
     revoke(mount, list(records(mount)), concurrency=3)

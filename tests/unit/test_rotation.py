@@ -27,7 +27,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import WATCH_SECONDS
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client, transport
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation import admin_key as rotation
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.admin_key import (
@@ -48,7 +48,8 @@ DEAD = {**this_process(), "started": 1}
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rotation, "_PROOF_WAITS", (0, 0))
-    monkeypatch.setattr(client, "_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(transport, "_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(client, "_UNKNOWN_WAITS", (0, 0))
 
 
 def now(mount: Mount, **options: t.Any) -> Report:
@@ -324,10 +325,42 @@ def test_a_refused_create_is_said(lab: Lab, mount: Mount) -> None:
     assert mount.definitions("rotation") == {}
 
 
-def test_a_key_that_does_not_work_is_not_switched_to(lab: Lab, mount: Mount) -> None:
-    lab.double.fault(kind="refuse", status=401, method="GET", path=KEYS, skip=1, times=3)
+def test_a_key_that_openai_does_not_know_yet_is_proved_later(lab: Lab, mount: Mount, clock: Clock) -> None:
+    lab.double.fault(kind="refuse", status=401, method="GET", path=KEYS, skip=1)
+    assert "stored but not proved to work" in refused(now, mount)
+    assert stored(lab)["admin_api_key"] == lab.double.admin_key
+    clock.move(WATCH_SECONDS - 2)
+    assert clean(mount)["failed"] and len(at_openai(lab)) == 2, "neither is deleted"
+    lab.double.clear_faults()
+    assert clean(mount)["rotated"]
+    agree(lab)
+
+
+def test_a_key_that_openai_never_comes_to_know_is_given_up(lab: Lab, mount: Mount, clock: Clock) -> None:
+    lab.double.fault(kind="refuse", status=401, method="GET", path=KEYS, skip=1)
+    refused(now, mount)
+    clock.move(WATCH_SECONDS)
     assert "the new admin key does not work" in refused(now, mount)
     assert stored(lab)["admin_api_key"] == lab.double.admin_key
+    lab.double.clear_faults()
+    agree(lab)
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_key_that_does_not_work_is_not_switched_to(lab: Lab, mount: Mount, status: int) -> None:
+    lab.double.fault(kind="refuse", status=status, method="GET", path=KEYS, skip=1, times=1)
+    assert "the new admin key does not work" in refused(now, mount)
+    assert stored(lab)["admin_api_key"] == lab.double.admin_key
+    agree(lab)
+
+
+def test_a_key_just_replaced_that_openai_does_not_find_is_deleted_all_the_same(lab: Lab, mount: Mount) -> None:
+    assert now(mount).rotated
+    lab.double.settings(young_not_found=0.2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "_UNKNOWN_WAITS", (0.3,))
+        assert now(mount).ended
+    assert len(at_openai(lab)) == 1
     agree(lab)
 
 

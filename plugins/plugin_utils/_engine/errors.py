@@ -47,7 +47,7 @@ class ApiError(OpenAICredsError):
     """A call to OpenAI that failed.
 
     status is the HTTP status, or None when there was no answer; may_have_happened says that the call may have taken
-    effect all the same.
+    effect all the same, general that every other call fails for the same reason: the admin key, or the way to OpenAI.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class ApiError(OpenAICredsError):
         code: str | None = None,
         request_id: str | None = None,
         may_have_happened: bool = False,
+        general: bool = False,
     ) -> None:
         super().__init__(text)
         self.status = status
@@ -66,3 +67,4 @@ class ApiError(OpenAICredsError):
         self.code = code
         self.request_id = request_id
         self.may_have_happened = may_have_happened
+        self.general = general

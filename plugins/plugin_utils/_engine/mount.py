@@ -30,7 +30,7 @@ def _silent(_line: str) -> None:
 
 @dataclasses.dataclass
 class Mount:
-    """Where state is (store) and who asks (issued_by).
+    """Where state is (store) and who asks (issued_by). log gets a line per call, warn what a person should know.
 
     What users define (the config with the admin key, projects, roles) is one document, so that it is read at once and
     a project cannot be deleted while somebody begins to use it.
@@ -137,6 +137,7 @@ class Mount:
             client = OpenAI(
                 *access,
                 log=self.log,
+                warn=self.warn,
                 current_key=partial(self._current_key, config["api_endpoint"]),
                 hear_time=self._hear_time,
             )

@@ -210,7 +210,8 @@ def _refuse_if_in_use(mount: Mount, why: str) -> None:
 def _validate(mount: Mount, config: Data) -> list[AdminKey]:
     """Prove that the key works, by listing the organization's admin keys."""
     try:
-        client = OpenAI(config["api_endpoint"], config["admin_api_key"], config["organization_id"], log=mount.log)
+        access = (config["api_endpoint"], config["admin_api_key"], config["organization_id"])
+        client = OpenAI(*access, log=mount.log, warn=mount.warn)
         return client.list_admin_keys()
     except ApiError as error:
         raise OpenAICredsError(f"error validating OpenAI configuration: {error}") from None

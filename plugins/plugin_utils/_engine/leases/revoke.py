@@ -11,7 +11,7 @@ import itertools
 import threading
 import typing as t
 
-from ..errors import Conflict, OpenAICredsError, StoreError
+from ..errors import ApiError, Conflict, OpenAICredsError, StoreError
 from ..mount import Mount
 from ..names import random_text
 from ..run.processes import at_work, this_process
@@ -20,9 +20,6 @@ from ..store.base import Data, Document, Write
 from .intents import clear
 from .lease import Record, check_pins, due_at, lease_path, read_leases, refused_path, retry_wait
 
-if t.TYPE_CHECKING:
-    from ..openai.client import OpenAI
-
 #: How many batches of leases are ended at a time: while OpenAI is asked for one, the records of others are written.
 _BATCHES = 3
 
@@ -30,13 +27,14 @@ _BATCHES = 3
 class Ended(t.NamedTuple):
     """What became of a lease that was to be ended: error is None when its account and its record are gone.
 
-    intent is the record of OpenAI's last refusal, if there has been one; dropped says that in spite of an error there is no
-    record any more.
+    intent is the record of OpenAI's last refusal, if there has been one. general says that the error is not about this
+    lease: nothing could be ended at all. dropped says that in spite of an error there is no record any more.
     """
 
     lease: Data
     error: str | None
     intent: Document | None = None
+    general: bool = False
     dropped: bool = False
 
 
@@ -63,9 +61,13 @@ def revoke(
     work = random_text(16)
     ending = {"work": work, "owner": this_process()}
     calls = threading.Semaphore(concurrency)
+    #: With a dead admin key or no way to OpenAI, one failure tells of all: the other leases are not tried.
+    failed: list[ApiError] = []
 
     def end(batch: list[Record]) -> list[Ended]:
         try:
+            if failed and not force:
+                raise failed[0]
             try:
                 batch = _mark(mount, batch, ending, only_due)
             except StoreError:
@@ -73,14 +75,15 @@ def revoke(
                 # ended for being due has to wait.
                 if only_due:
                     raise
-            # As with an issue, after that: if the mount moves, either this sees it or the move sees what is marked.
-            client = mount.openai()
+            # The client is asked for after that, as with an issue: if the mount moves, either this sees it or the move sees
+            # what is marked.
+            ended = _delete(mount, calls, failed, batch, concurrency)
         except OpenAICredsError as error:
             # Others have ended and are to be told of. What was marked is finished by the next cleanup.
             return [Ended(record.lease, str(error)) for record in batch]
-        ended = list(concurrently(lambda record: _delete(client, calls, record), batch, concurrency))
         try:
-            _record_ended(mount, ended, force)
+            # OpenAI has refused nothing where it could not be asked. These leases stay marked, and so are due at once.
+            _record_ended(mount, [one for one in ended if force or not one.general], force)
         except StoreError as error:
             return [one._replace(error=one.error or _unrecorded(error)) for one in ended]
         return [one._replace(dropped=force and one.error is not None) for one in ended]
@@ -107,8 +110,7 @@ def revoke_taken(mount: Mount, taken: t.Sequence[Data], *, concurrency: int) -> 
     refused = {document.path for document in mount.store.read_each(list(paths))}
     lost = [Record(one, "active", None, None) for path, one in paths.items() if path not in refused]
     if lost:
-        client, calls = mount.openai(), threading.Semaphore(concurrency)
-        ended += concurrently(lambda record: _delete(client, calls, record), lost, concurrency)
+        ended += _delete(mount, threading.Semaphore(concurrency), [], lost, concurrency)
     return ended
 
 
@@ -168,15 +170,35 @@ def _marked(record: Record, mark: Write) -> Record:
     return record._replace(intent=document) if record.intent else record._replace(document=document)
 
 
-def _delete(client: OpenAI, calls: threading.Semaphore, record: Record) -> Ended:
-    lease = record.lease
-    try:
-        check_pins(client, lease)
-        with calls:
-            client.delete_service_account(lease["project_id"], lease["service_account_id"])
-    except OpenAICredsError as error:
-        return Ended(lease, str(error), record.intent)
-    return Ended(lease, None, record.intent)
+def _delete(
+    mount: Mount, calls: threading.Semaphore, failed: list[ApiError], batch: list[Record], concurrency: int
+) -> list[Ended]:
+    """Delete the accounts of leases. Those that OpenAI does not find share the lists that prove whether they are gone."""
+    client = mount.openai()
+
+    def delete(record: Record) -> tuple[Record, Ended | None]:
+        lease = record.lease
+        try:
+            check_pins(client, lease)
+            with calls:
+                if failed:
+                    raise failed[0]
+                found = client.delete_service_account(lease["project_id"], lease["service_account_id"], prove=False)
+        except OpenAICredsError as error:
+            return record, _ended(record, error, failed)
+        return record, _ended(record, None, failed) if found else None
+
+    outcomes = list(concurrently(delete, batch, concurrency))
+    unknown = [(record.lease["project_id"], record.lease["service_account_id"]) for record, one in outcomes if not one]
+    errors = client.delete_unknown_accounts(unknown, calls)
+    return [one or _ended(record, errors.get(record.lease["service_account_id"]), failed) for record, one in outcomes]
+
+
+def _ended(record: Record, error: OpenAICredsError | None, failed: list[ApiError]) -> Ended:
+    general = isinstance(error, ApiError) and error.general
+    if isinstance(error, ApiError) and general:
+        failed.append(error)
+    return Ended(record.lease, str(error) if error else None, record.intent, general)
 
 
 def _record_ended(mount: Mount, ended: t.Sequence[Ended], force: bool) -> None:

@@ -16,7 +16,7 @@ Each can be the last that happened. Until the switch the old key is the mount's 
 What is left is in the section rotation of the definitions, where every change is a compare-and-set:
 
     intent   at most one, so rotations exclude each other: name, replaces (the id of the old key), overlap, expires_in,
-             owner, since; and key (id, value, expires_at) as soon as it is stored
+             owner, since; and key (id, value, expires_at) with made_at as soon as it is stored
     watches  names of keys that a create without an answer may have made, or may still make: name, until
     ending   keys that are to be deleted: id, digest (of the value, where there was one), ends_at, overlap (how long
              before that it was replaced), attempts, error, retry_at. A key in here never becomes the mount's key again
@@ -233,7 +233,7 @@ def _is_due(mount: Mount, config: Data) -> bool:
 
 
 def _client(mount: Mount, config: Data, value: str) -> OpenAI:
-    return OpenAI(config["api_endpoint"], value, config["organization_id"], log=mount.log)
+    return OpenAI(config["api_endpoint"], value, config["organization_id"], log=mount.log, warn=mount.warn)
 
 
 def _id_of(config: Data, keys: t.Sequence[AdminKey]) -> str:
@@ -337,6 +337,7 @@ def _create(mount: Mount, intent: Data) -> None:
             _change(mount, intent, lambda data, rotation: rotation.pop("intent"))
         raise OpenAICredsError(f"admin key creation failed: {error}") from None
     intent["key"] = {"id": key.id, "value": key.value, "expires_at": key.expires_at}
+    intent["made_at"] = mount.now()
     try:
         stored = _change(mount, intent, lambda data, rotation: rotation.update(intent=intent))
     except StoreError:
@@ -356,21 +357,26 @@ def _create(mount: Mount, intent: Data) -> None:
 
 
 def _prove(mount: Mount, client: OpenAI, intent: Data) -> None:
+    """Use the key for the first time. One that OpenAI does not know may be too young: it stays for a while, to be proved
+    later."""
     for wait in (*_PROOF_WAITS, None):
         try:
             client.list_admin_keys()
             return
         except ApiError as error:
-            if error.status is None or not 400 <= error.status < 500 or error.status in (408, 429):
-                raise OpenAICredsError(
-                    f"the new admin key is stored but not proved to work, the next rotation or cleanup carries on: {error}"
-                ) from None
-            if wait is None or error.status != 401:
-                _change(mount, intent, lambda data, rotation: _let_intent_end(data, mount.now()))
-                raise OpenAICredsError(
-                    f"the new admin key does not work and is deleted again, the old one stays: {error}"
-                ) from None
+            unknown = error.status == 401
+            if not unknown or wait is None:
+                failure = error
+                break
         time.sleep(wait)
+    refused = failure.status is not None and 400 <= failure.status < 500 and failure.status not in (408, 429)
+    young = 0 <= mount.now() - intent["made_at"] < WATCH_SECONDS
+    if not refused or (unknown and young):
+        raise OpenAICredsError(
+            f"the new admin key is stored but not proved to work, the next rotation or cleanup carries on: {failure}"
+        )
+    _change(mount, intent, lambda data, rotation: _let_intent_end(data, mount.now()))
+    raise OpenAICredsError(f"the new admin key does not work and is deleted again, the old one stays: {failure}")
 
 
 def _switch(mount: Mount, client: OpenAI, intent: Data) -> None:

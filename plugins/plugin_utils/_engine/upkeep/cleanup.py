@@ -10,7 +10,7 @@ import itertools
 import typing as t
 
 from ..durations import rfc3339
-from ..errors import Conflict, OpenAICredsError, StoreError
+from ..errors import ApiError, Conflict, OpenAICredsError, StoreError
 from ..leases.intents import is_at_work, settle, take_over
 from ..leases.lease import INTENTS, LEASES, Record, check_pins, is_being_ended, is_time_to_retry, read_lease
 from ..leases.revoke import Ended, revoke
@@ -174,12 +174,17 @@ class _Recovery:
         if intents:
             # Whose lease has ended, and whether a watch has lasted, is judged by OpenAI's clock.
             self._mount.learn_time()
+        failure: ApiError | None = None
         for intent in intents:
             if limit is not None and len(self._result["recovered"]) >= limit:
                 break
             try:
+                if failure:
+                    raise failure
                 self._recover(intent)
             except OpenAICredsError as error:
+                if isinstance(error, ApiError) and error.general:
+                    failure = error
                 self._result["failed"].append({"lease_id": intent.data["lease"]["lease_id"], "error": str(error)})
         return None if limit is None else limit - len(self._result["recovered"])
 
