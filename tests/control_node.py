@@ -13,7 +13,7 @@ import typing as t
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-COLLECTIONS = CHECKOUT / ".build" / "collections"
+COLLECTIONS = CHECKOUT / os.environ.get("OPENAI_CREDS_TEST_COLLECTIONS", ".build/collections")
 #: What else is set is the user's business, and would change how this runs.
 _NOT_OURS = ("ANSIBLE_", "OPENAI_", "VAULT_", "BAO_")
 
@@ -38,7 +38,6 @@ class ControlNode:
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
             "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
-            "OPENAI_CREDS_STORE_PATH": str(path / "store"),
         }
         # The double is on loopback, and httpx and urllib would ask a proxy for it.
         no_proxy = self.env.get("no_proxy") or self.env.get("NO_PROXY", "")
