@@ -34,6 +34,8 @@ class ControlNode:
             "ANSIBLE_CONFIG": str(path / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
             "ANSIBLE_VAULT_PASSWORD_FILE": str(password_file),
+            # Where it is by default for a user whose home this is. Ansible takes the home of a local task from the list of users.
+            "ANSIBLE_REMOTE_TMP": str(path / "home" / ".ansible" / "tmp"),
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
@@ -52,9 +54,12 @@ class ControlNode:
 
     def put_away(self, mount: str) -> bool:
         """Revoke all that a mount has left after something went wrong; says whether nothing remains."""
+        if not Path(self.env["HOME"], ".ansible", "openai_creds", mount).exists():
+            return True
         playbooks = CHECKOUT / "playbooks"
         for_mount = ("-e", f"openai_creds_mount={mount}")
-        revoked = self.play(playbooks / "revoke.yml", *for_mount, "-e", f"openai_creds_prefix={mount}")
+        prefix = ("-e", f"openai_creds_prefix={mount}", "-e", "openai_creds_nothing_is_ok=true")
+        revoked = self.play(playbooks / "revoke.yml", *for_mount, *prefix)
         cleaned = self.play(playbooks / "cleanup.yml", *for_mount, "-e", "openai_creds_orphans=delete")
         return revoked == cleaned == 0
 

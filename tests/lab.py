@@ -18,7 +18,7 @@ from ansible.parsing.vault import VaultSecret
 from double.client import Double
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions import config, projects, roles
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Store
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file import VaultedFileStore
@@ -49,7 +49,7 @@ ROLE: dict[str, t.Any] = {
     "ttl": "1h",
     "max_ttl": "24h",
     "renewable": True,
-    "scopes": [],
+    "scopes": None,
     "native_expiry": True,
 }
 
@@ -98,6 +98,8 @@ class Lab:
             "ANSIBLE_CONFIG": str(path / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
             "ANSIBLE_VAULT_PASSWORD_FILE": str(self.password_file),
+            # Where it is by default for a user whose home this is. Ansible takes the home of a local task from the list of users.
+            "ANSIBLE_REMOTE_TMP": str(self.home / ".ansible" / "tmp"),
             # The checkout is that of whoever runs the tests; no run leaves bytecode there.
             "PYTHONDONTWRITEBYTECODE": "1",
             **self._store_env(),
@@ -158,7 +160,7 @@ class Lab:
 
     def role(self, name: str = "my-role", **role: t.Any) -> None:
         """Write a role."""
-        roles.write_role(self.mount(), name, **{**ROLE, **role}, dry_run=False)
+        roles.write_role(self.mount(), name, **{**ROLE, **role}, defaults={}, dry_run=False)
 
     def command(self, *command: str, env: t.Mapping[str, str] | None = None, timeout: float = 120) -> Run:
         """Run a command on the control node."""

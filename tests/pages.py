@@ -13,7 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 #: A page names the file that a block is the content of just before the block: `setup.yml`: or "A policy, `openai-creds.hcl`."
-_FILE = re.compile(r"`([\w-]+\.(?:yml|hcl|cfg|rules))`|^#+ (?:\d+\. )?(ansible\.cfg)$", re.MULTILINE)
+_FILE = re.compile(r"`([\w-]+\.(?:yml|hcl|cfg))`|^#+ (?:\d+\. )?(ansible\.cfg)$", re.MULTILINE)
+_ENDS_IN = {"yaml": ".yml", "ini": ".cfg", "hcl": ".hcl"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +47,10 @@ def blocks(page: Path) -> list[Block]:
                 # A heading belongs to the paragraph after it, and a paragraph to the block right after it.
                 paragraph = paragraph if _next_is_block(page, number) else []
         elif line.strip() == "```":
-            named = _FILE.findall("\n".join(paragraph))
+            named = ["".join(name) for name in _FILE.findall("\n".join(paragraph))]
+            fitting = [name for name in named if name.endswith(_ENDS_IN.get(begun[2], "\n"))]
             text = "\n".join(begun[3]) + "\n"
-            found.append(Block(begun[0], begun[2], text, "".join(named[-1]) if named else None))
+            found.append(Block(begun[0], begun[2], text, fitting[-1] if fitting else None))
             begun, paragraph = None, []
         else:
             begun[3].append(line.removeprefix(begun[1]))

@@ -9,7 +9,7 @@ from ansible_collections.ephemeral.openai.plugins.modules.openai_creds import DO
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import issue_several, placeholder
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue_several, placeholder
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import note
@@ -32,6 +32,12 @@ class ActionModule(OpenAIAction):
             credentials = [credential] * count
         else:
             credentials = issue_several(mount, args["name"], ttl, count)
+            if not self._task.register:
+                # The output is censored, and nothing else holds the key.
+                left = ", ".join(credential["lease_id"] for credential in credentials)
+                result["warnings"] = [
+                    f"nobody can read the key that was issued, since the task has no register: {left}"
+                ]
             for credential in credentials:
                 note({"by": "task", "lease_id": credential["lease_id"], **self.settings})
         return {**result, **({"creds": credentials[0]} if count == 1 else {"creds_list": credentials})}

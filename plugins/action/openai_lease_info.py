@@ -8,7 +8,7 @@ from __future__ import annotations
 from ansible_collections.ephemeral.openai.plugins.modules.openai_lease_info import DOCUMENTATION
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import find_record, matching
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record, matching
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
@@ -31,4 +31,6 @@ class ActionModule(OpenAIAction):
             and (args["status"] is None or record.status == args["status"])
             and (within is None or record.lease["expires_at"] <= mount.now() + within)
         ]
+        if not found and not mount.definitions("config"):
+            return {"leases": leases, "warnings": [str(mount.unconfigured())]}
         return {"leases": leases}
