@@ -312,7 +312,7 @@ def look(lab: Lab, temporary: Path, hosts: dict[str, Tasks], *args: str, env: di
     # Nobody has to look for an interpreter on each of the many hosts.
     written["ANSIBLE_PYTHON_INTERPRETER"] = sys.executable
     inventory = ",".join(hosts) + ","
-    done = lab.play(plays, "-i", inventory, "-c", "local", *args, env={**written, **(env or {})}, timeout=280)
+    done = lab.play(plays, "-i", inventory, "-c", "local", *args, env={**written, **(env or {})}, timeout=900)
     # Each of them got so far that it has keys.
     state = lab.double.state()
     names = {account["id"]: account["name"] for account in state["service_accounts"]}
@@ -346,7 +346,8 @@ def _names(form: str) -> dict[str, Row]:
     return {f"{form}{number:02}": row for number, row in enumerate(ROWS) if getattr(row, form)}
 
 
-@pytest.mark.parametrize("verbosity", [3, *(pytest.param(level, marks=pytest.mark.long) for level in (0, 1))])
+@pytest.mark.long
+@pytest.mark.parametrize("verbosity", [0, 1, 3])
 def test_each_row_shows_what_the_guide_says(lab: Lab, temporary: Path, verbosity: int) -> None:
     unsafe, safe = _names("unsafe"), _names("safe")
     # The safe forms where most is printed.
