@@ -267,7 +267,7 @@ class VaultKVStore(Store):
         except hvac.exceptions.InvalidPath:
             raise StoreError(self._no_engine()) from None
         if not isinstance(answer, dict):
-            raise StoreError(_STRANGER.format(url=self._connected().url))
+            raise StoreError(_STRANGER.format(url=self._connected().url), may_have_happened=True)
 
     def _destroy(self, path: str) -> None:
         """Remove a secret with its metadata and all its versions."""
@@ -305,7 +305,7 @@ class VaultKVStore(Store):
                 f"kv_path: Vault does not let this token {what} {self._shown(path)}; its policy lacks that, or it has ended"
             ) from None
         except (hvac.exceptions.VaultError, requests.RequestException) as error:
-            raise StoreError(failure(error, client.url)) from None
+            raise StoreError(failure(error, client.url), may_have_happened=what == "write") from None
 
     def _connected(self) -> hvac.Client:
         with self._connecting:
