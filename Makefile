@@ -3,14 +3,16 @@
 #   make demo       run the main job end to end and narrate it (against a test double, or OpenAI: see make demo)
 #   make test       run the tests, but for those that take minutes each
 #   make test-long  run the others: each crash and race on the store in Vault, too, and a thousand rotations
+#   make test-installed  the same tests as make test on the collection as users install it: built, then installed with ansible-galaxy
 #   make lint       ruff, mypy, ansible-lint (production profile), changelog
 #   make sanity     ansible-test sanity
+#   make galaxy     galaxy-importer, the checks of Ansible Galaxy, on the tarball
 #   make molecule   the molecule scenarios
 #   make bench      print the budgets, measured
 #   make live       the main job's checks against the real OpenAI
 #   make clean      forget what was set up
 #
-# PYTHON chooses the interpreter (3.11 or newer), CORE the ansible-core release (default: the newest for it).
+# Tests run as an ordinary user even if root calls make. PYTHON chooses the interpreter (3.11 or newer), CORE the ansible-core release (default: the newest for it).
 
 PYTHON ?= python3
 CORE ?=
@@ -22,12 +24,16 @@ VENV := .venv/$(LEG)
 LINT_VENV := .venv/lint
 COLLECTIONS := .build/collections
 SELF := $(COLLECTIONS)/ansible_collections/ephemeral/openai
+INSTALLED := .build/installed
+GALAXY_VENV := .venv/galaxy
+TARBALL := .build/tarball
+PYTEST = .ci/as-user $(VENV)/bin/python -m pytest -n 4 --dist worksteal
 PIP := -m pip --disable-pip-version-check --quiet install
 
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test test-long lint sanity molecule bench live clean
+.PHONY: help demo test test-long test-installed tarball lint galaxy sanity molecule bench live clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -51,11 +57,22 @@ demo: $(VENV)/ready $(SELF)
 	$(VENV)/bin/python tests/demo.py
 
 test: $(VENV)/ready $(SELF)
-	$(VENV)/bin/python -m pytest -n 4 --dist worksteal -m "not long" $(PYTEST_ARGS) $(TESTS)
+	$(PYTEST) -m "not long" $(PYTEST_ARGS) $(TESTS)
 
 test-long: export OPENAI_CREDS_TEST_ROTATIONS ?= 1000
 test-long: $(VENV)/ready $(SELF)
-	$(VENV)/bin/python -m pytest -n 4 --dist worksteal -m long --timeout 1200 $(PYTEST_ARGS) tests
+	$(PYTEST) -m long --timeout 1200 $(PYTEST_ARGS) tests
+
+tarball: $(VENV)/ready
+	rm -rf $(TARBALL)
+	$(VENV)/bin/ansible-galaxy collection build --output-path $(TARBALL)
+
+test-installed: export OPENAI_CREDS_TEST_COLLECTIONS := $(INSTALLED)
+test-installed: export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(INSTALLED)
+test-installed: tarball
+	rm -rf $(INSTALLED)
+	$(VENV)/bin/ansible-galaxy collection install --offline --collections-path $(INSTALLED) $(TARBALL)/*.tar.gz
+	$(PYTEST) -o pythonpath="tests $(INSTALLED)" -m "not long" $(PYTEST_ARGS) tests
 
 # What the bench compares with comes with Ansible's community package.
 .build/community/ready: $(VENV)/ready
@@ -74,6 +91,14 @@ lint: $(LINT_VENV)/ready $(SELF)
 	cd $(COLLECTIONS) && "$(CURDIR)/$(LINT_VENV)/bin/mypy" --config-file "$(CURDIR)/pyproject.toml"
 	PATH="$(CURDIR)/$(LINT_VENV)/bin:$$PATH" ansible-lint --offline --profile production
 	$(LINT_VENV)/bin/antsibull-changelog lint
+
+$(GALAXY_VENV)/ready: tests/requirements-galaxy.txt
+	$(PYTHON) -m venv $(GALAXY_VENV)
+	$(GALAXY_VENV)/bin/python $(PIP) -r tests/requirements-galaxy.txt
+	touch $@
+
+galaxy: tarball $(GALAXY_VENV)/ready
+	.ci/galaxy $(GALAXY_VENV) $(TARBALL)/*.tar.gz
 
 # ansible-test insists on a real path .../ansible_collections/ephemeral/openai, and on a checkout of its own.
 sanity: $(VENV)/ready

@@ -13,7 +13,7 @@ import typing as t
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-COLLECTIONS = CHECKOUT / ".build" / "collections"
+COLLECTIONS = CHECKOUT / os.environ.get("OPENAI_CREDS_TEST_COLLECTIONS", ".build/collections")
 #: What else is set is the user's business, and would change how this runs.
 _NOT_OURS = ("ANSIBLE_", "OPENAI_", "VAULT_", "BAO_")
 
@@ -34,11 +34,12 @@ class ControlNode:
             "ANSIBLE_CONFIG": str(path / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
             "ANSIBLE_VAULT_PASSWORD_FILE": str(password_file),
+            # Where it is by default for a user whose home this is. Ansible takes the home of a local task from the list of users.
+            "ANSIBLE_REMOTE_TMP": str(path / "home" / ".ansible" / "tmp"),
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
             "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
-            "OPENAI_CREDS_STORE_PATH": str(path / "store"),
         }
         # The double is on loopback, and httpx and urllib would ask a proxy for it.
         no_proxy = self.env.get("no_proxy") or self.env.get("NO_PROXY", "")
@@ -53,7 +54,7 @@ class ControlNode:
 
     def put_away(self, mount: str) -> bool:
         """Revoke all that a mount has left after something went wrong; says whether nothing remains."""
-        if not Path(self.env["OPENAI_CREDS_STORE_PATH"], mount).exists():
+        if not Path(self.env["HOME"], ".ansible", "openai_creds", mount).exists():
             return True
         playbooks = CHECKOUT / "playbooks"
         for_mount = ("-e", f"openai_creds_mount={mount}")

@@ -37,7 +37,9 @@ BOTH_STORES = pytest.mark.parametrize("lab_store", ["vaulted_file", "vault_kv"])
 BOTH_STORES_LONG = pytest.mark.parametrize(
     "lab_store", ["vaulted_file", pytest.param("vault_kv", marks=pytest.mark.long)]
 )
-COLLECTIONS = Path(__file__).resolve().parent.parent / ".build" / "collections"
+_CHECKOUT = Path(__file__).resolve().parent.parent
+#: Where Ansible finds the collection: the checkout itself unless make test-installed says otherwise.
+COLLECTIONS = _CHECKOUT / os.environ.get("OPENAI_CREDS_TEST_COLLECTIONS", ".build/collections")
 
 #: What a role is like unless a test says otherwise.
 ROLE: dict[str, t.Any] = {
@@ -67,7 +69,10 @@ def new_lab(path: Path, double: Double, vault: Vault | None) -> Lab:
 
 
 class Lab:
-    """One control node below a folder of its own; with a vault, the store is there, and its AppRole logs in."""
+    """One control node below a folder of its own, of a user who has set a vault password and nothing else.
+
+    With a vault, the store is there, and its AppRole logs in. What a test needs beyond that, it adds to env or to ansible.cfg itself.
+    """
 
     def __init__(self, path: Path, double: Double, vault: Vault | None = None, kv_path: str = "openai_creds") -> None:
         self.path = path
@@ -76,11 +81,13 @@ class Lab:
         self.kv_path = kv_path
         self._token = ""
         self.home = path / "home"
-        self.store_path = path / "store"
+        #: The default in the home of the user, which nothing sets.
+        self.store_path = self.home / ".ansible" / "openai_creds"
         self.password_file = path / "vault-password"
         self.home.mkdir(parents=True)
         self.password_file.write_text(VAULT_PASSWORD)
         self.password_file.chmod(0o600)
+        # It only quiets what Ansible says of playbooks without an inventory.
         (path / "ansible.cfg").write_text(
             "[defaults]\nlocalhost_warning = False\n[inventory]\ninventory_unparsed_warning = False\n"
         )
@@ -92,7 +99,9 @@ class Lab:
             "ANSIBLE_CONFIG": str(path / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
             "ANSIBLE_VAULT_PASSWORD_FILE": str(self.password_file),
-            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            # Where it is by default for a user whose home this is. Ansible takes the home of a local task from the list of users.
+            "ANSIBLE_REMOTE_TMP": str(self.home / ".ansible" / "tmp"),
+            # The checkout is that of whoever runs the tests; no run leaves bytecode there.
             "PYTHONDONTWRITEBYTECODE": "1",
             **self._store_env(),
         }
@@ -100,7 +109,7 @@ class Lab:
     def _store_env(self) -> dict[str, str]:
         """Return what tells a playbook where the store is."""
         if self.vault is None:
-            return {"OPENAI_CREDS_STORE": "vaulted_file", "OPENAI_CREDS_STORE_PATH": str(self.store_path)}
+            return {}
         role_id, secret_id = self.vault.approle(self.kv_path)
         return {
             "OPENAI_CREDS_STORE": "vault_kv",

@@ -54,10 +54,13 @@ def test_what_is_left_of_three_leases_of_lookups_and_one_of_a_task(
 
 def test_settings_of_a_play_are_known_to_the_callback(node: Lab) -> None:
     """What is in play variables never reaches the callback's own options."""
-    name = "OPENAI_CREDS_KV_PATH" if node.vault else "OPENAI_CREDS_STORE_PATH"
-    variables = {name.lower(): node.env.pop(name), "openai_creds_mount": "{{ 'open' ~ 'ai' }}"}
+    variables = {"openai_creds_mount": "{{ 'open' ~ 'ai' }}"}
     if node.vault:
+        variables["openai_creds_kv_path"] = node.env.pop("OPENAI_CREDS_KV_PATH")
         variables["ansible_hashi_vault_secret_id"] = node.env.pop("ANSIBLE_HASHI_VAULT_SECRET_ID")
+    else:
+        variables["openai_creds_store_path"] = str(node.store_path.rename(node.path / "elsewhere"))
+        node.store_path = node.path / "elsewhere"
     run = node.play([{"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": [LOOKUP]}])
     assert run.rc == 0, run.out
     assert "openai_leases: revoked 1 lease(s)" in run.out

@@ -20,8 +20,16 @@ from ansible_collections.ephemeral.openai.plugins.doc_fragments.store import Mod
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PLUGINS = ROOT / "plugins"
-GUIDES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("roles/*/README.md")])
-PAGES = sorted([*GUIDES, ROOT / "CONTRIBUTING.md", *ROOT.glob("tests/**/README.md"), *ROOT.glob("changelogs/*.md")])
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("roles/*/README.md"),
+        ROOT / "CONTRIBUTING.md",
+        *ROOT.glob("tests/**/README.md"),
+        *ROOT.glob("changelogs/*.md"),
+    ]
+)
 
 #: The public contract: which options there may be. Not all exist yet; none exists that is not here.
 STORE = {"mount", "store", "store_path", "kv_path"}
@@ -156,32 +164,13 @@ class Example:
         return re.search(rf"ephemeral\.openai\.{name}(:|$)", self.text, re.MULTILINE) is not None
 
 
-def fenced(path: Path) -> t.Iterator[tuple[int, str, str]]:
-    """Yield the fenced blocks of a page: line, language, text."""
-    block: tuple[int, str, str, list[str]] | None = None
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if block is None:
-            if opening := re.fullmatch(r"(\s*)```(\S*)", line):
-                block = number, opening[1], opening[2], []
-        elif line.strip() == "```":
-            yield block[0], block[2], "\n".join(block[3]) + "\n"
-            block = None
-        else:
-            block[3].append(line.removeprefix(block[1]))
-    assert block is None, f"{path.name}: the block in line {block and block[0]} has no end"
-
-
 def examples() -> list[Example]:
-    found = [
+    """Return the examples of modules and plugins. Those of the guides are tried page by page in test_pages.py."""
+    return [
         Example(f"{kind}/{name}", constant(PLUGINS / kind / f"{name}.py", "EXAMPLES"))
         for kind in ("modules", "lookup")
         for name in names(kind)
     ]
-    for page in GUIDES:
-        for line, language, text in fenced(page):
-            if language in ("yaml", "yml"):
-                found.append(Example(f"{page.relative_to(ROOT)}:{line}", text))
-    return found
 
 
 @pytest.mark.parametrize("example", examples(), ids=str)

@@ -104,7 +104,7 @@ def test_no_secret_is_printed_or_written(lab: Lab, temporary: Path) -> None:
     for path in (*lab.path.rglob("*"), *temporary.rglob("*")):
         if path.is_file() and path != lab.password_file:
             places[str(path).removeprefix(f"{lab.path}/")] = path.read_bytes()
-    assert any(place.startswith("store/openai/leases/") for place in places)
+    assert any(place.startswith("home/.ansible/openai_creds/openai/leases/") for place in places)
     assert {"ansible.log"} < set(places)
     found = [
         f"{what} in {place}"
@@ -189,3 +189,21 @@ def _opens(lab: Lab, key: str) -> bool:
     except urllib.error.HTTPError as error:
         assert error.code == 401
         return False
+
+
+def test_an_exported_admin_key_is_a_fact_unless_facts_are_gathered_as_the_guide_says(lab: Lab, temporary: Path) -> None:
+    """The environment of a control node is one of its facts. The guide's ways keep the key out of the cache, all at once on hosts of their own."""
+    ways: dict[str, dict[str, object]] = {
+        "exported": {"gather_facts": True},
+        "no-facts": {"gather_facts": False},
+        "no-env": {"gather_facts": True, "gather_subset": ["!env"]},
+    }
+    plays = [{"hosts": host, **way, "tasks": [{"ansible.builtin.ping": {}}]} for host, way in ways.items()]
+    env = {**lab.everything_written(temporary), "OPENAI_ADMIN_KEY": lab.double.admin_key}
+    run = lab.play(plays, "-i", ",".join(ways) + ",", "-c", "local", env=env)
+    assert run.rc == 0, run.out
+    cache = {path.name: path.read_bytes() for path in (lab.path / "facts").iterdir()}
+    assert any(b"ansible_distribution" in facts for name, facts in cache.items() if "no-env" in name)
+    assert [name.rpartition("_")[2] for name, facts in cache.items() if _holds(facts, lab.double.admin_key)] == [
+        "exported"
+    ]

@@ -225,10 +225,10 @@ def double_end(body: t.Any) -> t.Any:
     return {**body, "expires_in_seconds": 2 * body["expires_in_seconds"]} if "expires_in_seconds" in body else body
 
 
-@pytest.mark.parametrize("scopes", [[], ["api.model.read"]])
+@pytest.mark.parametrize("scopes", [None, ["api.model.read"]])
 @pytest.mark.parametrize("change", [drop_end, double_end])
 def test_a_key_whose_end_was_lost_on_the_way_gets_one(
-    lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch, change: t.Any, scopes: list[str]
+    lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch, change: t.Any, scopes: list[str] | None
 ) -> None:
     lab.role(scopes=scopes)
     Gateway(monkeypatch, ["create_service_account"], change)
