@@ -8,7 +8,7 @@ from __future__ import annotations
 from ansible_collections.ephemeral.openai.plugins.modules.openai_lease import DOCUMENTATION
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, UnreadableError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record, matching
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Record
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
@@ -16,6 +16,9 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.re
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
+
+#: How many places that cannot be read a message names.
+_NAMED = 10
 
 
 class ActionModule(OpenAIAction):
@@ -25,14 +28,24 @@ class ActionModule(OpenAIAction):
 
     def act(self, mount: Mount, args: Data) -> Data:
         mount.store.prepare(writes=1)
+        unreadable: list[UnreadableError] = []
         if args["lease_id"] is not None:
-            record = find_record(mount, args["lease_id"])
-            if record is None and args["state"] == "renewed":
+            record = find_record(mount, args["lease_id"], unreadable.append)
+            if record is None and args["state"] == "renewed" and not unreadable:
                 raise OpenAICredsError(f"lease_id: lease not found: {args['lease_id']}")
             found = [record] if record else []
+            if record:
+                unreadable.clear()  # It is complete without what cannot be read.
         else:
-            found = matching(mount, args["prefix"])
-        return self._renew(mount, args, found) if args["state"] == "renewed" else self._revoke(mount, args, found)
+            found = matching(mount, args["prefix"], unreadable.append)
+        result = self._renew(mount, args, found) if args["state"] == "renewed" else self._revoke(mount, args, found)
+        if unreadable:
+            # What can be read has been dealt with. It would be wrong to say that this was all.
+            option = "prefix" if args["lease_id"] is None else "lease_id"
+            places = "; ".join(list(dict.fromkeys(map(str, unreadable)))[:_NAMED])
+            msg = f"{option}: leases may be left in what cannot be read in the store: {places}"
+            result.update(failed=True, msg=f"{result['msg']}; {msg}" if "msg" in result else msg)
+        return result
 
     def _renew(self, mount: Mount, args: Data, found: list[Record]) -> Data:
         increment = None if args["increment"] is None else parse_duration(args["increment"], "increment")

@@ -54,7 +54,7 @@ from ansible.plugins.callback import CallbackBase
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import unexpected
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.settings import open_mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, UnreadableError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import notes, open_notebook
@@ -107,7 +107,11 @@ class CallbackModule(CallbackBase):
         for settings, lease_ids in by_settings.items():
             try:
                 mount = open_mount(json.loads(settings))
-                ended = revoke(mount, active_records(mount, lease_ids), concurrency=concurrency)
+                unreadable: list[UnreadableError] = []
+                active = active_records(mount, lease_ids, unreadable.append)
+                for text in dict.fromkeys(map(str, unreadable)):
+                    self._display.warning(f"openai_leases: leases of this run were not revoked: {text}")
+                ended = revoke(mount, active, concurrency=concurrency)
             except (OpenAICredsError, AnsibleError) as error:
                 self._display.warning(f"openai_leases: leases of this run were not revoked: {error}")
             except Exception as error:  # noqa: BLE001 - a run must not fail for this

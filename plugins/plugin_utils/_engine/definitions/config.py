@@ -153,7 +153,13 @@ def delete_config(mount: Mount, *, force: bool, dry_run: bool) -> Outcome:
 
 
 def _refuse_if_in_use(mount: Mount, why: str) -> None:
-    in_use = sum(1 for _record in records(mount))
+    unreadable: list[OpenAICredsError] = []
+    in_use = sum(1 for _record in records(mount, unreadable.append))
+    if unreadable:
+        raise OpenAICredsError(
+            f"{why} mount {mount.name!r} may still have leases in what cannot be read ({unreadable[0]}); restore that and "
+            "revoke them first, or use force: true".strip()
+        )
     if in_use:
         raise OpenAICredsError(
             f"{why} mount {mount.name!r} still has {in_use} lease(s); revoke them first, or use force: true".strip()

@@ -11,7 +11,7 @@ import itertools
 import threading
 import typing as t
 
-from ..errors import Conflict, OpenAICredsError, StoreError
+from ..errors import Conflict, OpenAICredsError, StoreError, UnreadableError
 from ..mount import Mount
 from ..names import random_text
 from ..run.processes import at_work, this_process
@@ -153,14 +153,22 @@ def _record_ended(mount: Mount, ended: t.Sequence[Ended], force: bool) -> None:
     # Claims first: one without its lease would be taken for an issue that was interrupted.
     for one in ended:
         if "claim" in one.lease:
-            claim = mount.store.read(one.lease["claim"])
-            if claim and claim.data.get("lease", {}).get("lease_id") == one.lease["lease_id"]:
-                clear(mount, claim)
+            # One that cannot be read must not keep the leases of others on record.
+            with contextlib.suppress(UnreadableError):
+                claim = mount.store.read(one.lease["claim"])
+                if claim and claim.data.get("lease", {}).get("lease_id") == one.lease["lease_id"]:
+                    clear(mount, claim)
+    recorded = []
     for one in ended:
         if one.error is not None and not force:
-            with contextlib.suppress(Conflict):  # somebody else has tried as well, and said so
+            try:
                 mount.store.write(_refused(mount, one.lease, one.error, one.intent))
-    mount.store.delete(*(lease_path(one.lease["lease_id"]) for one in ended))
+            except Conflict:
+                pass  # somebody else has tried as well, and said so
+            except UnreadableError:
+                continue  # then the lease itself stays, and is tried again
+        recorded.append(one)
+    mount.store.delete(*(lease_path(one.lease["lease_id"]) for one in recorded))
     mount.store.delete(*(one.intent.path for one in ended if one.intent and (one.error is None or force)))
 
 

@@ -173,7 +173,7 @@ class Cipher:
             ) from None
 
     def _wrong_password(self, path: str, content: bytes) -> UnreadableError:
-        label = parse_vaulttext_envelope(content)[2]
+        label = parse_vaulttext_envelope(content)[3]
         given = ", ".join(repr(vault_id) for vault_id, _secret in self._vault.secrets)
         if C.config.get_config_value("DEFAULT_VAULT_ID_MATCH") and label not in dict(self._vault.secrets):
             return UnreadableError(

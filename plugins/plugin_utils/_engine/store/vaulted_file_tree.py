@@ -31,7 +31,7 @@ _IGNORE_ALL = b"*\n"
 _OTHERS = 0o077
 _OTHERS_WRITE = 0o022
 #: How many strange names a warning gives.
-_STRAYS = 5
+_STRAYS = 20
 
 _FILE = re.compile(r"([0-9a-z_]+)\.([0-9a-z]{1,18})\.([0-9]{1,18})\.([0-9]{1,18})", re.ASCII)
 _FOLDER = re.compile(r"[0-9a-z_]+", re.ASCII)
@@ -115,10 +115,10 @@ class Tree:
             yield Listing(folder, relative, group_files(_parse(folder, names)))
         if strays := [stray for stray in strays if stray not in self._known_strays]:
             self._known_strays.update(strays)
+            named = ", ".join(quoted(os.path.relpath(stray, self.mount)) for stray in sorted(strays)[:_STRAYS])
             more = f" and {len(strays) - _STRAYS} more" if len(strays) > _STRAYS else ""
-            named = ", ".join(quoted(stray) for stray in sorted(strays)[:_STRAYS])
             self._warn(
-                f"store_path: these are not files of the store and are left alone, move them away: {named}{more}"
+                f"store_path: not everything in {self.mount} is of the store; move this away, it is left alone: {named}{more}"
             )
 
     def open(self, path: str) -> t.BinaryIO:
@@ -340,12 +340,17 @@ class Tree:
             # Without this, a power failure could take a new folder, and with it a lease that somebody was told of.
             _sync(os.path.dirname(new))
         if self.mount in missing:
-            # A store in a repository, or in a folder that is one, would be merged file by file.
             with contextlib.suppress(OSError):
-                ignore = os.path.join(self.root, _IGNORE_FILE)
-                descriptor = os.open(ignore, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-                with open(descriptor, "wb") as stream:
-                    stream.write(_IGNORE_ALL)
+                self._keep_out_of_git()
+
+    def _keep_out_of_git(self) -> None:
+        """Have git ignore the store: it would go back in time with a checkout. In a folder that holds something else as
+        well, that would be ignored too."""
+        if os.listdir(self.root) == [os.path.basename(self.mount)]:
+            ignore = os.path.join(self.root, _IGNORE_FILE)
+            descriptor = os.open(ignore, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as stream:
+                stream.write(_IGNORE_ALL)
 
 
 def group_files(files: t.Iterable[File]) -> dict[str, list[File]]:
