@@ -445,6 +445,7 @@ def test_a_label_that_does_not_match_is_named(path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(constants.config, "get_config_value", match)
     monkeypatch.setattr(constants, "DEFAULT_VAULT_ID_MATCH", True, raising=False)
     with pytest.raises(UnreadableError) as caught:
+        os.utime(file_of(path, ".", "definitions"))  # Nobody of the run remembers it then.
         opened(path, [("prod", SECRETS[0][1])]).store.read("definitions")
     assert str(caught.value).startswith("vault_id_match:")
     assert "vault id 'default'" in str(caught.value) and "'prod'" in str(caught.value)
