@@ -29,7 +29,8 @@ options:
     choices: [vaulted_file, vault_kv]
   store_path:
     description:
-      - Folder of the V(vaulted_file) store, on a local file system. It is created with mode C(0700).
+      - Folder of the V(vaulted_file) store, on a local file system. It is created with mode C(0700),
+        and closed to others if it is open to them.
       - Also the variable C(openai_creds_store_path), E(OPENAI_CREDS_STORE_PATH), or C(store_path) in section C([openai_creds]) of C(ansible.cfg).
         The default is C(openai_creds) in Ansible's home, C(~/.ansible).
     type: path

@@ -28,6 +28,7 @@ options:
   state:
     description:
       - What shall become of the leases. Revoking a lease that does not exist changes nothing.
+      - If something in the store cannot be read, the other leases are dealt with. Then the task fails, and its message names the place.
       - Renewing stops at the first lease that cannot be renewed.
     type: str
     choices: [revoked, renewed]
