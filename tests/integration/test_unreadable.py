@@ -164,6 +164,24 @@ def test_the_modules_do_what_they_can_and_name_the_rest(lab: Lab) -> None:
     assert not cleaned.get("failed")
 
 
+def test_the_end_of_a_run_revokes_what_it_can_read_and_names_the_rest(lab: Lab) -> None:
+    if lab.vault is not None:
+        pytest.skip("the same on both; on Vault it takes a login in the middle of the run")
+    lab.configure()
+    take = "{{ lookup('ephemeral.openai.openai_creds', 'my-role', ttl='%s').lease_id }}"
+    done = lab.play(
+        [
+            {"ansible.builtin.debug": {"msg": [take % "1h", take % "3h"]}},
+            {"ansible.builtin.shell": f"for f in {lab.store_path}/openai/leases/*/*; do echo x > $f; break; done"},
+        ],
+        env={"ANSIBLE_CALLBACKS_ENABLED": "ephemeral.openai.openai_leases"},
+    )
+    said = " ".join(done.out.split())
+    assert "openai_leases: leases of this run were not revoked: store_path: " in said, done.out
+    assert "openai_leases: revoked 1 lease(s)" in said, done.out
+    assert len(lab.double.state()["service_accounts"]) == 1
+
+
 def test_a_mount_is_not_moved_while_something_cannot_be_read(lab: Lab, tmp_path: Path) -> None:
     lab.configure()
     (lease_id,) = issued(lab, 1)

@@ -27,6 +27,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vau
 SECRETS = [("default", VaultSecret(b"PasswordOfTheStoreTests-91bd"))]
 HOUR = "leases/abcd"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="to give a file to somebody else one has to be root")
+not_root = pytest.mark.skipif(os.geteuid() == 0, reason="root is denied nothing")
 
 
 class Opened(t.NamedTuple):
@@ -89,6 +90,9 @@ def damage(file: Path, kind: str) -> None:
             file.symlink_to("/dev/null")
         elif kind == "pipe":
             os.mkfifo(file, 0o600)
+        elif kind == "no permission":
+            file.write_bytes(content)
+            file.chmod(0)
         else:
             assert kind == "somebody else's"
             file.write_bytes(content)
@@ -97,6 +101,7 @@ def damage(file: Path, kind: str) -> None:
 
 KINDS = ["zeros", "empty", "truncated", "not vaulted", "another password", "other JSON", "copy of another group"]
 KINDS += ["folder", "link", "pipe", pytest.param("somebody else's", marks=needs_root)]  # type: ignore[list-item]
+KINDS += [pytest.param("no permission", marks=not_root)]  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,6 +119,9 @@ def test_a_file_that_cannot_be_read_hides_nothing_but_itself(path: Path, kind: s
     assert len([one for one in found if isinstance(one, UnreadableError)]) == 2
     with pytest.raises(UnreadableError, match=re.escape(str(file))):
         store.read(f"{HOUR}/000-x")
+    with pytest.raises(UnreadableError, match=re.escape(str(file))):
+        store.delete(*sorted(everything))
+    assert looked(store, "leases/", "scan")[0] == set()
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "no permission", pytest.param("somebody else's", marks=needs_root)])
@@ -143,7 +151,7 @@ def test_a_folder_that_cannot_be_used_hides_nothing_but_itself(
         paths, errors = looked(store, "leases/", how)
         assert paths == {f"leases/abce/{group}-{key}" for group in ("000", "001") for key in "xy"}
         said = warnings if kind == "file" else errors
-        assert len(said) == 1 and str(folder) in said[0]
+        assert len(said) == 1 and str(path / "mount") in said[0] and HOUR in said[0]
 
 
 def test_something_strange_beside_a_good_file_is_named_and_does_not_hide_it(path: Path) -> None:

@@ -114,11 +114,18 @@ class VaultedFileStore(Store):
         with self._tree.locked(create=False) as exists:
             if not exists:
                 return
+            unreadable = None
             for (folder, group), members in self._grouped(dict.fromkeys(paths)).items():
-                current = self._group(folder, group)
+                try:
+                    current = self._group(folder, group)
+                except UnreadableError as error:
+                    unreadable = error
+                    continue
                 kept = {key: entry for key, entry in current.entries.items() if key not in members}
                 if len(kept) < len(current.entries):
                     self._replace(folder, group, current.files, kept)
+            if unreadable:
+                raise unreadable
 
     def scan(self, prefix: str) -> t.Iterator[Found]:
         for listing in self._tree.walk(prefix):
