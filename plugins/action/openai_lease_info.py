@@ -34,4 +34,6 @@ class ActionModule(OpenAIAction):
             and (within is None or record.lease["expires_at"] <= mount.now() + within)
         ]
         warnings = [f"this list may be incomplete: {error}" for error in dict.fromkeys(map(str, unreadable))]
+        if not found and not mount.definitions("config"):
+            warnings.append(str(mount.unconfigured()))
         return {"leases": leases, **({"warnings": warnings} if warnings else {})}

@@ -104,6 +104,8 @@ class Store(abc.ABC):
     concerns the whole store is raised.
     """
 
+    #: Where the store is, in words for the user.
+    place: str
     #: How many of many documents are best written at a time.
     batch: t.ClassVar[int]
 

@@ -83,6 +83,7 @@ class VaultedFileStore(Store):
     ) -> None:
         self._cipher = Cipher(secrets, encrypt_identity)
         self._tree = Tree(store_path, mount, warn)
+        self.place = f"store_path {self._tree.root}"
         self._prefetches: dict[tuple[str, str], threading.Thread | None] = {}
         self._cache: collections.OrderedDict[str, tuple[tuple[int, ...], Content]] = collections.OrderedDict()
         #: Groups that new documents cannot be added to, by folder.
