@@ -8,7 +8,11 @@ from __future__ import annotations
 from ansible_collections.ephemeral.openai.plugins.modules.openai_lease import DOCUMENTATION
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, quoted
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import (
+    OpenAICredsError,
+    UnreadableError,
+    quoted,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record, matching
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Record
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
@@ -16,6 +20,9 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.wi
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
+
+#: How many places that cannot be read a message names.
+_NAMED = 10
 
 
 class ActionModule(OpenAIAction):
@@ -26,17 +33,28 @@ class ActionModule(OpenAIAction):
         if args["lease_id"] is None and args["prefix"] is None:
             return self._foretell_unissued()
         mount.store.prepare(writes=1)
-        found = self._find(mount, args)
+        unreadable: list[UnreadableError] = []
+        found = self._find(mount, args, unreadable)
         if self.check_mode and (warnings := self.unconfigured(mount)):
             return {"leases": [], "warnings": warnings}
-        if not found:
+        if not found and not unreadable:
             return self._report_nothing(mount, args)
-        return self._renew(mount, args, found) if args["state"] == "renewed" else self._revoke(mount, args, found)
+        renewed = args["state"] == "renewed"
+        result = self._renew(mount, args, found) if renewed else self._revoke(mount, args, found, unreadable)
+        if unreadable:
+            # What can be read has been dealt with. It would be wrong to say that this was all.
+            option = "prefix" if args["lease_id"] is None else "lease_id"
+            places = "; ".join(list(dict.fromkeys(map(str, unreadable)))[:_NAMED])
+            msg = f"{option}: leases may be left in what cannot be read in the store: {places}"
+            result.update(failed=True, msg=f"{result['msg']}; {msg}" if "msg" in result else msg)
+        return result
 
-    def _find(self, mount: Mount, args: Data) -> list[Record]:
+    def _find(self, mount: Mount, args: Data, unreadable: list[UnreadableError]) -> list[Record]:
         if args["lease_id"] is None:
-            return matching(mount, args["prefix"])
-        record = find_record(mount, args["lease_id"])
+            return matching(mount, args["prefix"], unreadable.append)
+        record = find_record(mount, args["lease_id"], unreadable.append)
+        if record:
+            unreadable.clear()  # It is complete without what cannot be read.
         return [record] if record else []
 
     def _foretell_unissued(self) -> Data:
@@ -65,10 +83,10 @@ class ActionModule(OpenAIAction):
             return {"failed": True, "msg": str(error), "changed": bool(leases), "leases": leases}
         return {"changed": bool(leases), "leases": leases}
 
-    def _revoke(self, mount: Mount, args: Data, found: list[Record]) -> Data:
+    def _revoke(self, mount: Mount, args: Data, found: list[Record], unreadable: list[UnreadableError]) -> Data:
         if self.check_mode:
             return {"changed": bool(found), "leases": [record.public() for record in found]}
-        became = revoke_found(mount, found, lambda: self._find(mount, args), force=args["force"])
+        became = revoke_found(mount, found, lambda: self._find(mount, args, unreadable), force=args["force"])
         left = [one for _record, one in became if one.error and not one.dropped]
         result: Data = {"changed": bool(became), "leases": [record.public() for record, _one in became]}
         if dropped := [one for _record, one in became if one.dropped]:

@@ -101,6 +101,7 @@ failures:
   description:
     - What would not go, and why. The name C(failed) is Ansible's own, for whether the task failed.
     - For an admin key, C(lease_id) is null and C(admin_api_key_id) is its id.
+    - For what cannot be read in the store, C(lease_id) is null and C(error) names the place.
   returned: always
   type: list
   elements: dict

@@ -33,6 +33,7 @@ options:
     description:
       - What shall become of the leases. Revoking a lease that does not exist changes nothing. If no lease begins with
         O(prefix), there is a warning.
+      - If something in the store cannot be read, the other leases are dealt with. Then the task fails, and its message names the place.
       - Renewing stops at the first lease that cannot be renewed.
     type: str
     choices: [revoked, renewed]

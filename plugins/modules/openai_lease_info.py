@@ -16,6 +16,7 @@ version_added: 0.1.0
 short_description: Show leases
 description:
   - Returns leases, never with a key. Without options, all of the mount.
+  - If something in the store cannot be read, the other leases are returned, with a warning that names the place.
   - If it finds none and the mount is not configured, there is a warning that says where it has looked.
 options:
   lease_id:

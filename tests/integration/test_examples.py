@@ -288,7 +288,7 @@ def test_the_reference_lists_all() -> None:
 
 # Error messages
 
-ERRORS = {"OpenAICredsError", "StoreError", "ApiError", "AnsibleError", "Conflict"}
+ERRORS = {"OpenAICredsError", "StoreError", "UnreadableError", "NotAFileError", "ApiError", "AnsibleError", "Conflict"}
 TROUBLE = ROOT / "docs" / "troubleshooting.md"
 
 

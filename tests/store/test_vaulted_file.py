@@ -28,11 +28,12 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.utils.display import Display
 from surveys import Summary, summary
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError, UnreadableError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import shared_memory as run_memory
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vaulted_file
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vaulted_file, vaulted_file_tree
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Document, Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file import VaultedFileStore
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file_cipher import Cipher
 
 FORK = multiprocessing.get_context("fork")
 PASSWORD = b"PasswordOfTheStoreTests-91bd"
@@ -64,7 +65,9 @@ def filled(path: Path) -> VaultedFileStore:
 
 
 def files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+    """Return the files with documents."""
+    found = (file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+    return sorted(file for file in found if file.name != ".gitignore")
 
 
 def snapshot(path: Path) -> dict[str, tuple[bytes, int]]:
@@ -136,15 +139,64 @@ def test_files_and_folders_are_for_nobody_else(tmp_path: Path, umask: int) -> No
 
 
 @pytest.mark.parametrize("which", ["", "mount", "mount/leases", "mount/leases/abcd"])
-@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
-def test_a_folder_that_others_can_write_in_is_refused(
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o707, 0o2775, 0o777, 0o711])
+def test_a_folder_of_ours_that_others_can_use_is_closed_to_them(
     path: Path, filled: VaultedFileStore, which: str, mode: int
 ) -> None:
+    """A umask, a copy or Kubernetes' fsGroup has opened it."""
     (path / which).chmod(mode)
+    file = next((path / "mount" / "leases" / "abcd").iterdir())
+    file.chmod(0o660)
+    assert filled.read("leases/abcd/000-0")
+    assert stat.S_IMODE((path / which).stat().st_mode) == 0o700
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    filled.write(Write("leases/abcd/000-0", {}, 1))
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o757])
+def test_a_folder_that_cannot_be_closed_is_refused_with_one_command_for_all(
+    path: Path, filled: VaultedFileStore, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    for folder in (path, path / "mount", path / "mount" / "leases", path / "mount" / "leases" / "abcd"):
+        folder.chmod(mode)
     before = snapshot(path)
-    assert str(path / which) in refused(filled.write, Write("leases/abcd/000-0", {}, 1))
-    assert str(path / which) in refused(filled.read, "leases/abcd/000-0")
+
+    def fail(*_args: t.Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    # Both what a file system says that has no permissions, and one that takes them and does nothing.
+    for fchmod in (fail, lambda *_args: None):
+        monkeypatch.setattr(os, "fchmod", fchmod)
+        for act in (lambda: filled.write(Write("leases/abcd/000-0", {}, 1)), lambda: filled.read("leases/abcd/000-0")):
+            text = refused(act)
+            assert f"chmod -R go-rwx {path}" in text and "fsGroup" in text
     assert snapshot(path) == before
+    monkeypatch.undo()
+    assert filled.read("leases/abcd/000-0")
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o1777])
+def test_a_folder_that_holds_more_than_a_store_is_not_closed_to_others(path: Path, mode: int) -> None:
+    """It may be a home, a project or /tmp, which would then be of no use to them."""
+    path.mkdir()
+    (path / "somebody-elses").mkdir()
+    path.chmod(mode)
+    store = opened(path)
+    if mode == 0o755:
+        store.write(Write("definitions", {}))
+        assert store.read("definitions")
+    else:
+        for act in (lambda: store.read("definitions"), lambda: store.write(Write("definitions", {}))):
+            assert "holds more than a store; name a folder of its own" in refused(act)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert not (path / ".gitignore").exists(), "git would ignore all that is there"
+
+
+def test_a_folder_made_for_the_store_is_closed_to_others(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o775)
+    opened(path).write(Write("definitions", {}))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
 # Links and owners.
@@ -162,8 +214,12 @@ def test_a_folder_that_is_a_link_is_refused(path: Path, filled: VaultedFileStore
     assert "symbolic link" in refused(opened(path).read, document)
     assert "symbolic link" in refused(opened(path).write, Write(document, {}, 1))
     assert "symbolic link" in refused(opened(path).delete, document)
-    assert "symbolic link" in refused(opened(path).scan, "leases/")
-    assert "symbolic link" in refused(lambda: opened(path).survey("leases/", 0, tidy=False))
+    for found in (lambda: opened(path).scan("leases/"), lambda: opened(path).survey("leases/", 0, tidy=False).due):
+        if which in ("", "mount"):
+            assert "symbolic link" in refused(found)
+        else:
+            (error,) = found()
+            assert isinstance(error, UnreadableError) and "symbolic link" in str(error)
     assert snapshot(elsewhere) == before
 
 
@@ -505,13 +561,13 @@ def test_what_one_worker_has_read_or_written_the_next_one_need_not_decrypt(
     path: Path, filled: VaultedFileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decrypted: list[str] = []
-    true = VaultedFileStore._decrypt
+    true = Cipher.decrypt
 
-    def decrypt(store: VaultedFileStore, at: str, content: bytes) -> t.Any:
+    def decrypt(cipher: Cipher, at: str, content: bytes) -> t.Any:
         decrypted.append(at)
-        return true(store, at, content)
+        return true(cipher, at, content)
 
-    monkeypatch.setattr(VaultedFileStore, "_decrypt", decrypt)
+    monkeypatch.setattr(Cipher, "decrypt", decrypt)
     in_a_worker(lambda: opened(path).write(Write("definitions", {"n": 2}, 1)))
     assert opened(path).read("definitions") == Document("definitions", {"n": 2}, 2) and decrypted == []
     # Not by whoever has another password, and not what is another file by now.
@@ -855,7 +911,7 @@ def test_a_holder_of_the_lock_who_stands_still_is_not_waited_for_for_ever(
     try:
         here.recv()
         os.kill(process.pid or 0, signal.SIGSTOP)
-        monkeypatch.setattr(vaulted_file, "_LOCK_SECONDS", 0.3)
+        monkeypatch.setattr(vaulted_file_tree, "_LOCK_SECONDS", 0.3)
         started = time.monotonic()
         assert "locked by another process" in refused(filled.write, Write("definitions", {}, 1))
         assert "locked by another process" in refused(filled.delete, "definitions")
@@ -872,7 +928,7 @@ def test_a_killed_holder_of_the_lock_holds_it_no_more(path: Path, filled: Vaulte
     here, there = FORK.Pipe()
 
     def hold() -> None:
-        with filled._locked(create=True):
+        with filled._tree.locked(create=True):
             there.send("held")
             time.sleep(60)
 

@@ -61,6 +61,7 @@ def _open_mount(_process: int, _network: tuple[str | None, ...], as_json: str) -
             name,
             secrets.secrets if secrets else [],
             C.config.get_config_value("DEFAULT_VAULT_ENCRYPT_IDENTITY"),
+            Display().warning,
         )
     return Mount(name, store, issued_by=_issuer(), log=log, warn=Display().warning)
 

@@ -39,6 +39,10 @@ class StoreError(OpenAICredsError):
         self.may_have_happened = may_have_happened
 
 
+class UnreadableError(StoreError):
+    """One document, or several that are kept together, cannot be read; others may be."""
+
+
 class Conflict(StoreError):
     """A compare-and-set found another version than the one expected."""
 

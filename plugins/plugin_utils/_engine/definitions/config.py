@@ -193,14 +193,23 @@ def _left_behind(mount: Mount, config: Data, rotation: Data) -> t.Iterator[str]:
         names.append(intent["name"])
     if names:
         yield f"a rotation may have made admin keys with these names, look for them at OpenAI: {', '.join(names)}"
-    leases = [record.lease["lease_id"] for record in records(mount)]
+    unreadable: list[OpenAICredsError] = []
+    leases = [record.lease["lease_id"] for record in records(mount, unreadable.append)]
+    if unreadable:
+        yield f"leases may live on in what cannot be read in the store: {unreadable[0]}"
     if leases:
         named = ", ".join(sorted(leases)[:_NAMED]) + (f" and {len(leases) - _NAMED} more" if leases[_NAMED:] else "")
         yield f"{len(leases)} lease(s) live on, configure the mount again to revoke them or clean them up: {named}"
 
 
 def _refuse_if_in_use(mount: Mount, why: str) -> None:
-    in_use = sum(1 for _record in records(mount))
+    unreadable: list[OpenAICredsError] = []
+    in_use = sum(1 for _record in records(mount, unreadable.append))
+    if unreadable:
+        raise OpenAICredsError(
+            f"{why} mount {mount.name!r} may still have leases in what cannot be read ({unreadable[0]}); restore that and "
+            "revoke them first, or use force: true".strip()
+        )
     if in_use:
         raise OpenAICredsError(
             f"{why} mount {mount.name!r} still has {in_use} lease(s); revoke them first, or use force: true".strip()

@@ -18,7 +18,7 @@ from ..leases.find import records
 from ..leases.lease import INTENTS
 from ..mount import Mount
 from ..openai.client import AdminKey, OpenAI
-from ..store.base import Data
+from ..store.base import Data, readable
 
 
 def prove_same_organization(
@@ -68,7 +68,9 @@ def _projects(mount: Mount) -> list[str]:
     found = {entry["project_id"] for entry in mount.definitions("projects").values()}
     found |= {entry["project_id"] for entry in mount.definitions("roles").values()}
     found |= {record.lease["project_id"] for record in records(mount)}
-    found |= {intent.data["lease"]["project_id"] for intent in mount.store.scan(INTENTS) if "lease" in intent.data}
+    found |= {
+        intent.data["lease"]["project_id"] for intent in readable(mount.store.scan(INTENTS)) if "lease" in intent.data
+    }
     return sorted(found - {None})
 
 

@@ -13,7 +13,7 @@ import typing as t
 
 from ..clocks import FAR_SECONDS
 from ..definitions.roles import Role, find_role
-from ..errors import ApiError, OpenAICredsError, StoreError
+from ..errors import ApiError, OpenAICredsError, StoreError, UnreadableError
 from ..mount import Mount
 from ..names import random_text, render_template
 from ..run.processes import at_work, this_process
@@ -80,12 +80,22 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | N
             intent = _write_issue_intent(mount, lease, claim)
             mount.store.prepare(writes=1)
             client = _client_for(mount, intent)
-            credential_, unanswered = _issue_once(mount, client, intent, lease, begun)
-        if credential_:
-            return credential_
+            failure: OpenAICredsError | None
+            try:
+                mount.store.check_writable(lease_path(lease["lease_id"]))
+            except UnreadableError as error:
+                # The next round takes another place in the store.
+                clear(mount, intent)
+                failure = error
+            else:
+                credential_, failure = _issue_once(mount, client, intent, lease, begun)
+                if credential_:
+                    return credential_
         if claim:
             claim = claim._replace(version=intent.version + 1)
-    raise OpenAICredsError(f"service account creation failed {_CREATE_ROUNDS} times, lastly: {unanswered}")
+    if isinstance(failure, UnreadableError):
+        raise failure
+    raise OpenAICredsError(f"service account creation failed {_CREATE_ROUNDS} times, lastly: {failure}")
 
 
 def _client_for(mount: Mount, intent: Document) -> OpenAI:

@@ -23,11 +23,11 @@ import re
 import typing as t
 
 from ..durations import rfc3339
-from ..errors import OpenAICredsError, quoted
+from ..errors import OpenAICredsError, UnreadableError, quoted
 from ..mount import Mount
 from ..run.processes import is_abandoned
 from ..run.processes import is_at_work as _is_at_work
-from ..store.base import Data, Document
+from ..store.base import Data, Document, readable, refuse_unreadable
 
 if t.TYPE_CHECKING:
     from ..openai.client import OpenAI
@@ -112,10 +112,14 @@ def read_lease(mount: Mount, lease_id: str) -> Document | None:
     return next(read_leases(mount, [lease_id]), None)
 
 
-def read_leases(mount: Mount, lease_ids: t.Iterable[str]) -> t.Iterator[Document]:
+def read_leases(
+    mount: Mount,
+    lease_ids: t.Iterable[str],
+    unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable,
+) -> t.Iterator[Document]:
     """Yield the documents of those of these leases that have one."""
     wanted = {lease_path(lease_id): lease_id for lease_id in lease_ids}
-    for document in mount.store.read_each(list(wanted)):
+    for document in readable(mount.store.read_each(list(wanted)), unreadable):
         if document.data["lease_id"] == wanted[document.path]:
             yield document
 

@@ -11,12 +11,12 @@ import itertools
 import threading
 import typing as t
 
-from ..errors import ApiError, Conflict, OpenAICredsError, StoreError
+from ..errors import ApiError, Conflict, OpenAICredsError, StoreError, UnreadableError
 from ..mount import Mount
 from ..names import random_text
 from ..run.processes import at_work, this_process
 from ..run.threads import concurrently
-from ..store.base import Data, Document, Write
+from ..store.base import Data, Document, Write, readable
 from .intents import clear
 from .lease import Record, check_pins, due_at, lease_path, read_leases, refused_path, retry_wait
 
@@ -100,14 +100,15 @@ def revoke_taken(mount: Mount, taken: t.Sequence[Data], *, concurrency: int) -> 
     """End the leases that a run took; returns those that were to end.
 
     taken are the leases as the run knows them. One that the store does not know any more may have ended, or the store was
-    set back to what it was before: it is ended by what the run knows.
+    set back to what it was before: it is ended by what the run knows, as is one whose record cannot be read.
     """
-    found = {document.data["lease_id"]: document for document in read_leases(mount, [one["lease_id"] for one in taken])}
+    known = read_leases(mount, [one["lease_id"] for one in taken], lambda _error: None)
+    found = {document.data["lease_id"]: document for document in known}
     mount.check_is_here()
-    active = [Record(known.data, "active", known, None) for known in found.values() if "ending" not in known.data]
+    active = [Record(one.data, "active", one, None) for one in found.values() if "ending" not in one.data]
     ended = revoke(mount, active, concurrency=concurrency)
     paths = {refused_path(one["lease_id"]): one for one in taken if one["lease_id"] not in found}
-    refused = {document.path for document in mount.store.read_each(list(paths))}
+    refused = {document.path for document in readable(mount.store.read_each(list(paths)), lambda _error: None)}
     lost = [Record(one, "active", None, None) for path, one in paths.items() if path not in refused]
     if lost:
         ended += _delete(mount, threading.Semaphore(concurrency), [], lost, concurrency)
@@ -205,14 +206,22 @@ def _record_ended(mount: Mount, ended: t.Sequence[Ended], force: bool) -> None:
     # Claims first: one without its lease would be taken for an issue that was interrupted.
     for one in ended:
         if "claim" in one.lease:
-            claim = mount.store.read(one.lease["claim"])
-            if claim and claim.data.get("lease", {}).get("lease_id") == one.lease["lease_id"]:
-                clear(mount, claim)
+            # One that cannot be read must not keep the leases of others on record.
+            with contextlib.suppress(UnreadableError):
+                claim = mount.store.read(one.lease["claim"])
+                if claim and claim.data.get("lease", {}).get("lease_id") == one.lease["lease_id"]:
+                    clear(mount, claim)
+    recorded = []
     for one in ended:
         if one.error is not None and not force:
-            with contextlib.suppress(Conflict):  # somebody else has tried as well, and said so
+            try:
                 mount.store.write(_refused(mount, one.lease, one.error, one.intent))
-    mount.store.delete(*(lease_path(one.lease["lease_id"]) for one in ended))
+            except Conflict:
+                pass  # somebody else has tried as well, and said so
+            except UnreadableError:
+                continue  # then the lease itself stays, and is tried again
+        recorded.append(one)
+    mount.store.delete(*(lease_path(one.lease["lease_id"]) for one in recorded))
     mount.store.delete(*(one.intent.path for one in ended if one.intent and (one.error is None or force)))
 
 

@@ -10,6 +10,7 @@ import abc
 import dataclasses
 import typing as t
 
+from ..errors import UnreadableError
 from ..names import base36
 
 Data = dict[str, t.Any]
@@ -22,6 +23,26 @@ class Document:
     path: str
     data: Data
     version: int
+
+
+#: What is found where there are many documents: each, or why it cannot be read.
+Found = Document | UnreadableError
+
+
+def refuse_unreadable(error: UnreadableError) -> None:
+    """Give up at the first document that cannot be read."""
+    raise error
+
+
+def readable(
+    found: t.Iterable[Found], unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable
+) -> t.Iterator[Document]:
+    """Yield the documents; hand over why others cannot be read."""
+    for one in found:
+        if isinstance(one, UnreadableError):
+            unreadable(one)
+        else:
+            yield one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,17 +66,20 @@ class Survey:
     next_due may be too early, never late.
     """
 
-    due: t.Iterator[Document] = dataclasses.field(default_factory=lambda: iter(()))
+    due: t.Iterator[Found] = dataclasses.field(default_factory=lambda: iter(()))
     later: int = 0
     next_due: int | None = None
 
-    def sort(self, found: t.Iterable[tuple[Document, int]], now: int) -> t.Iterator[Document]:
-        """Yield what is due now of documents that come with when they are due; count the others."""
-        for document, due in found:
-            if due <= now:
-                yield document
+    def sort(self, found: t.Iterable[tuple[Document, int] | UnreadableError], now: int) -> t.Iterator[Found]:
+        """Yield what is due now of documents that come with when they are due, and what cannot be read; count the
+        others."""
+        for one in found:
+            if isinstance(one, UnreadableError):
+                yield one
+            elif one[1] <= now:
+                yield one[0]
             else:
-                self.add_later(due)
+                self.add_later(one[1])
 
     def add_later(self, due: int, count: int = 1) -> None:
         """Count documents of which the first is due then."""
@@ -75,6 +99,9 @@ class Store(abc.ABC):
     one -, and documents of one folder that share what stands before it may be kept together: they are read and
     written faster at the same time, slower one by one. Documents that are due at some time belong into a folder named
     bucket(due), so that what is due can be found without looking into the others; they stay there when that changes.
+
+    Where there are many documents, one that cannot be read does not hide the others: it is found as an error. What
+    concerns the whole store is raised.
     """
 
     #: Where the store is, in words for the user.
@@ -86,9 +113,16 @@ class Store(abc.ABC):
     def read(self, path: str) -> Document | None:
         """Return the document at a path, or None."""
 
-    def read_each(self, paths: t.Sequence[str]) -> t.Iterator[Document]:
+    def read_each(self, paths: t.Sequence[str]) -> t.Iterator[Found]:
         """Yield the documents at paths, those that are there, in any order."""
-        return filter(None, map(self.read, paths))
+        return filter(None, map(self.read_or_error, paths))
+
+    def read_or_error(self, path: str) -> Found | None:
+        """Return the document at a path, or None, or why it cannot be read."""
+        try:
+            return self.read(path)
+        except UnreadableError as error:
+            return error
 
     @abc.abstractmethod
     def write(self, *writes: Write) -> None:
@@ -102,7 +136,7 @@ class Store(abc.ABC):
         """Remove documents beyond recovery. Those that are not there count as removed."""
 
     @abc.abstractmethod
-    def scan(self, prefix: str) -> t.Iterator[Document]:
+    def scan(self, prefix: str) -> t.Iterator[Found]:
         """Yield the documents whose path begins with a prefix that ends in /."""
 
     @abc.abstractmethod
@@ -116,3 +150,7 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def new_key(self, folder: str, due: int) -> str:
         """Return an unused last part for the path of a document in a folder that will hold many, due at some time."""
+
+    def check_writable(self, path: str) -> None:  # noqa: B027 - most backends have nothing to check
+        """Raise UnreadableError if what is kept together with a new document cannot be read, so that it could not be
+        written; the next new_key avoids that. To be asked before anything hangs on the write."""

@@ -28,11 +28,11 @@ import sys
 import threading
 import typing as t
 
-from ..errors import Conflict, StoreError
+from ..errors import Conflict, StoreError, UnreadableError
 from ..names import base36, random_text
 from ..run.shared_memory import SERVERS
 from ..run.threads import concurrently
-from .base import Data, Document, Store, Survey, Write
+from .base import Data, Document, Found, Store, Survey, Write
 from .vault_http import CONCURRENCY, adapter_class, failure, reason
 
 try:
@@ -96,12 +96,12 @@ class VaultKVStore(Store):
             document = Document(path, dict(json.loads(content["data"])), int(secret["data"]["metadata"]["version"]))
             due = int(content["due"])
         except (KeyError, TypeError, ValueError):
-            raise StoreError(f"kv_path: {self._shown(path)} does not hold a document of this store") from None
+            raise UnreadableError(f"kv_path: {self._shown(path)} does not hold a document of this store") from None
         self._seen[path] = (document.version, due)
         return document, due
 
-    def read_each(self, paths: t.Sequence[str]) -> t.Iterator[Document]:
-        return filter(None, concurrently(self.read, paths, CONCURRENCY))
+    def read_each(self, paths: t.Sequence[str]) -> t.Iterator[Found]:
+        return filter(None, concurrently(self.read_or_error, paths, CONCURRENCY))
 
     def write(self, *writes: Write) -> None:
         for _unused in concurrently(self._write, writes, CONCURRENCY):
@@ -111,9 +111,9 @@ class VaultKVStore(Store):
         for _unused in concurrently(self._delete, paths, CONCURRENCY):
             pass
 
-    def scan(self, prefix: str) -> t.Iterator[Document]:
-        for document, _due in self._read_ahead([path for path, _due, is_there in self._listed(prefix) if is_there]):
-            yield document
+    def scan(self, prefix: str) -> t.Iterator[Found]:
+        for found in self._read_ahead([path for path, _due, is_there in self._listed(prefix) if is_there]):
+            yield found if isinstance(found, UnreadableError) else found[0]
 
     def survey(self, prefix: str, now: int, *, tidy: bool) -> Survey:
         survey = Survey()
@@ -129,10 +129,17 @@ class VaultKVStore(Store):
         survey.due = survey.sort(self._read_ahead(to_read), now)
         return survey
 
-    def _read_ahead(self, paths: list[str]) -> t.Iterator[tuple[Document, int]]:
+    def _read_ahead(self, paths: list[str]) -> t.Iterator[tuple[Document, int] | UnreadableError]:
         """Yield documents and when they are due."""
+
+        def read(path: str) -> tuple[Document, int] | UnreadableError | None:
+            try:
+                return self._read_document(path)
+            except UnreadableError as error:
+                return error
+
         for start in range(0, len(paths), _AHEAD):
-            yield from filter(None, concurrently(self._read_document, paths[start : start + _AHEAD], CONCURRENCY))
+            yield from filter(None, concurrently(read, paths[start : start + _AHEAD], CONCURRENCY))
 
     def new_key(self, folder: str, due: int) -> str:
         return f"{random_text(1)}-{base36(due, _DUE_DIGITS)}{random_text(11)}"
@@ -243,7 +250,7 @@ class VaultKVStore(Store):
             )
         except hvac.exceptions.InvalidPath as error:
             if isinstance(error.json, dict) and error.json.get("data"):
-                raise StoreError(
+                raise UnreadableError(
                     f"kv_path: somebody has deleted {self._shown(path)} by hand; undelete it, or delete its metadata "
                     "as well"
                 ) from None

@@ -10,14 +10,14 @@ import itertools
 import typing as t
 
 from ..durations import rfc3339
-from ..errors import ApiError, Conflict, OpenAICredsError, StoreError
+from ..errors import ApiError, Conflict, OpenAICredsError, StoreError, UnreadableError
 from ..leases.intents import is_at_work, settle, take_over
 from ..leases.lease import INTENTS, LEASES, Record, check_pins, is_being_ended, is_time_to_retry, read_lease
 from ..leases.revoke import Ended, revoke
 from ..mount import Mount
 from ..rotation.admin_key import recover
 from ..run.processes import is_abandoned, is_running
-from ..store.base import Data, Document, Survey
+from ..store.base import Data, Document, Survey, readable
 
 if t.TYPE_CHECKING:
     from ..openai.client import OpenAI
@@ -46,7 +46,7 @@ def cleanup(
     if unconfigured:
         result["unconfigured"] = unconfigured
     _recover_rotation(mount, grace, dry_run, result)
-    spent, interrupted, refused, waiting = _sort_intents(mount, grace)
+    spent, interrupted, refused, waiting = _sort_intents(mount, grace, result)
     if not dry_run:
         mount.store.delete(*spent)
     left = _Recovery(mount, orphans, dry_run, result).run(interrupted, limit)
@@ -66,7 +66,8 @@ def cleanup(
         {"lease_id": intent.data["lease"]["lease_id"], "error": intent.data["error"]} for intent in waiting
     ]
     # What the limit has left. It may be kept together with what is not due yet, which is counted on the way.
-    ends = [int(document.data["expires_at"]) for document in survey.due]
+    due = readable(survey.due, lambda error: _add_unreadable(result, error))
+    ends = [int(document.data["expires_at"]) for document in due]
     if survey.next_due is not None:
         ends.append(survey.next_due)
     result["active"] = survey.later
@@ -92,7 +93,7 @@ def _due(
     known = {intent.data["lease"]["lease_id"] for intent in (*refused, *waiting)}
     try:
         asked = False
-        for document in survey.due:
+        for document in readable(survey.due, lambda error: _add_unreadable(result, error)):
             if not asked:
                 mount.learn_time()
                 asked = True
@@ -103,7 +104,14 @@ def _due(
                 yield Record(document.data, "expired", document, None)
     except StoreError as error:
         # What has been found so far ends all the same.
-        result["failed"].append({"lease_id": None, "error": str(error)})
+        _add_unreadable(result, error)
+
+
+def _add_unreadable(result: Data, error: StoreError) -> None:
+    """Report once what cannot be read. Of what there is in it nobody knows the lease ids."""
+    failure = {"lease_id": None, "error": str(error)}
+    if failure not in result["failed"]:
+        result["failed"].append(failure)
 
 
 def _recover_rotation(mount: Mount, grace: int, dry_run: bool, result: Data) -> None:
@@ -117,14 +125,16 @@ def _recover_rotation(mount: Mount, grace: int, dry_run: bool, result: Data) -> 
         result["failed"].append({"lease_id": None, "admin_api_key_id": None, "error": report.unfinished})
 
 
-def _sort_intents(mount: Mount, grace: int) -> tuple[list[str], list[Document], list[Document], list[Document]]:
+def _sort_intents(
+    mount: Mount, grace: int, result: Data
+) -> tuple[list[str], list[Document], list[Document], list[Document]]:
     """Return the claims that nobody needs, issues interrupted and watches, refusals to try again now, and others."""
     now = mount.now()
     spent: list[str] = []
     interrupted: list[Document] = []
     refused: list[Document] = []
     waiting: list[Document] = []
-    for intent in mount.store.scan(INTENTS):
+    for intent in readable(mount.store.scan(INTENTS), lambda error: _add_unreadable(result, error)):
         data = intent.data
         if data["kind"] == "revoke":
             again = is_time_to_retry(data["retry_at"], now) and not is_being_ended(intent, now, grace)
@@ -133,8 +143,12 @@ def _sort_intents(mount: Mount, grace: int) -> tuple[list[str], list[Document], 
             interrupted.append(intent)
         elif "run" in data and goes_on(data, now):
             # A run's claims are its own while it goes on, but for work that one of its processes has left.
-            if data["kind"] == "issue" and is_left(intent, now, grace) and not _is_issued(mount, intent):
-                interrupted.append(intent)
+            if data["kind"] == "issue" and is_left(intent, now, grace):
+                try:
+                    if not _is_issued(mount, intent):
+                        interrupted.append(intent)
+                except UnreadableError as error:
+                    _add_unreadable(result, error)
         elif data["kind"] == "spent":
             spent.append(intent.path)
         elif is_left(intent, now, grace):

@@ -25,7 +25,7 @@ from ..leases.lease import INTENTS, LEASES, due_at, is_being_ended
 from ..mount import DEFINITIONS, Mount
 from ..names import random_text
 from ..run.processes import is_abandoned, is_at_work, is_running, this_process, this_run
-from ..store.base import Data, Document, Write
+from ..store.base import Data, Document, Write, readable
 from .cleanup import is_left
 
 _BATCH = 256
@@ -51,9 +51,10 @@ def move(source: Mount, target: Mount, *, to: str, grace: int, dry_run: bool) ->
         raise OpenAICredsError(f"to: mount {target.name!r} has a state in the store {to} already")
     if begun and _is_under_way(begun, source.now(), grace):
         raise OpenAICredsError(f"to: mount {source.name!r} is being moved by another process; wait for it")
+    count = _count(source)
     _refuse_if_in_use(source, found.data, grace)
     if dry_run:
-        return sum(1 for prefix in (LEASES, INTENTS) for _document in source.store.scan(prefix))
+        return count
     moving = _Moving(source, target, found, {"id": begun.get("id") or random_text(16), "to": to, "done": False})
     moving.mark()
     if not arrived:
@@ -82,6 +83,18 @@ def _makes_way(there: Data, id_: str | None) -> bool:
     return nothing and (not move or move["done"] or move["id"] == id_)
 
 
+def _count(source: Mount) -> int:
+    """Return how many documents there are to move; refuse to begin if some could not be."""
+    unreadable: list[OpenAICredsError] = []
+    count = sum(1 for prefix in (LEASES, INTENTS) for _one in readable(source.store.scan(prefix), unreadable.append))
+    if unreadable:
+        raise OpenAICredsError(
+            f"from: mount {source.name!r} cannot be moved while {len(unreadable)} place(s) in its store cannot be read; "
+            f"the first: {unreadable[0]}"
+        )
+    return count
+
+
 def _is_under_way(begun: Data, now: int, grace: int) -> bool:
     at_work = begun["owner"] != this_process() and is_running(begun["owner"])
     return not is_abandoned(at_work, begun["created_at"], now, grace)
@@ -94,7 +107,7 @@ def _refuse_if_in_use(source: Mount, definitions: Data, grace: int) -> None:
         is_at_work(rotation["owner"], rotation["name"]), rotation["since"], now, grace
     )
     at_work = int(working)
-    for intent in source.store.scan(INTENTS):
+    for intent in readable(source.store.scan(INTENTS)):
         data = intent.data
         if "run" in data:
             # Of this very run it is known that it does nothing else at the moment.
@@ -106,7 +119,8 @@ def _refuse_if_in_use(source: Mount, definitions: Data, grace: int) -> None:
         else:
             at_work += is_being_ended(intent, now, grace)
     # What is being ended is due.
-    at_work += sum(is_being_ended(lease, now, grace) for lease in source.store.survey(LEASES, now, tidy=False).due)
+    due = source.store.survey(LEASES, now, tidy=False).due
+    at_work += sum(is_being_ended(lease, now, grace) for lease in readable(due))
     if at_work:
         raise OpenAICredsError(
             f"from: mount {source.name!r} is in use by {at_work} other run(s) or task(s); try again when they have ended"
@@ -135,7 +149,7 @@ class _Moving:
     def documents(self, prefix: str) -> int:
         """Move the documents below a prefix; returns how many."""
         moved = 0
-        while documents := list(self._source.store.scan(prefix)):
+        while documents := list(readable(self._source.store.scan(prefix))):
             for start in range(0, len(documents), _BATCH):
                 # What takes longer than others would wait for is no longer this process's.
                 self.mark()
@@ -145,7 +159,8 @@ class _Moving:
 
 def _move_batch(source: Mount, target: Mount, documents: list[Document]) -> int:
     new = [document for document in documents if "moved" not in document.data]
-    there = {document.path: document for document in target.store.read_each([document.path for document in new])}
+    found = target.store.read_each([document.path for document in new])
+    there = {document.path: document for document in readable(found)}
     target.store.write(
         *(
             Write(
