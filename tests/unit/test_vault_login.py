@@ -30,7 +30,7 @@ from wording import sentence
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import settings
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_login
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_client, vault_login
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_http import adapter_class
 
 SECRET = "SecretOfTheLoginTests-5d1c"
@@ -44,8 +44,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("VAULT_", "BAO_", "ANSIBLE_HASHI_VAULT_", "OPENAI_CREDS_")) or name.lower() == "http_proxy":
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    vault_login._trusted.cache_clear()
-    vault_login._certificate.cache_clear()
+    vault_client._trusted.cache_clear()
+    vault_client._certificate.cache_clear()
 
 
 def resolve(**options: t.Any) -> dict[str, t.Any]:
@@ -53,7 +53,7 @@ def resolve(**options: t.Any) -> dict[str, t.Any]:
 
 
 def connect(adapter: type = hvac.adapters.JSONAdapter, **options: t.Any) -> hvac.Client:
-    return vault_login.connect(resolve(**options), adapter)
+    return vault_login.connect(resolve(**options), adapter, settings.sources)
 
 
 def refused(option: str, **options: t.Any) -> str:
@@ -315,11 +315,11 @@ def test_the_servers_certificate(tls: t.Any, bao: Bao, tmp_path: Path, monkeypat
     monkeypatch.delenv("VAULT_CACERT")
     # The way to trust a company's CA in all that uses requests, unless there is something more special.
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", tls.ca_cert)
-    vault_login._trusted.cache_clear()
+    vault_client._trusted.cache_clear()
     assert who(connect(**login)) == "root"
     assert "is not trusted" in refused(untrusted, **login, ca_cert=mine)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
-    vault_login._trusted.cache_clear()
+    vault_client._trusted.cache_clear()
     assert "'/nowhere' cannot be used" in refused("ca_cert", **login)
     # Nobody asks for it where there is no TLS, but whoever is sent on from there is not without.
     assert connect(url=bao.address, token=bao.root_token).adapter._kwargs["verify"] is True
@@ -642,7 +642,7 @@ def test_https_where_http_is_spoken(bao: Bao) -> None:
 def test_a_proxy(bao: Bao) -> None:
     login = {"url": "http://vault.invalid:8200", "auth_method": "userpass", "username": "joe", "password": SECRET}
     proxy = f"http://joe:{SECRET}@127.0.0.1:1"
-    refused("url", **login, proxies=proxy)
+    assert "the proxy 127.0.0.1:1 cannot be reached" in refused("proxies", **login, proxies=proxy)
     asked: list[str] = []
 
     def answer(_method: str, path: str, _body: t.Any) -> tuple[int, t.Any]:

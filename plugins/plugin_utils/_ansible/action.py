@@ -15,7 +15,8 @@ from .._engine.definitions.change import Outcome
 from .._engine.errors import OpenAICredsError
 from .._engine.mount import Mount
 from .._engine.store.base import Data
-from .settings import DOCUMENTED, SECRETS, load_yaml, open_mount, resolve
+from .._engine.store.vault_login import SECRETS
+from .settings import DOCUMENTED, load_yaml, open_mount, resolve
 
 _SPEC_KEYS = ("type", "required", "default", "choices", "elements", "aliases")
 _NO_LOG = SECRETS | {"admin_api_key"}

@@ -32,14 +32,13 @@ from .._engine.errors import OpenAICredsError, StoreError, quoted
 from .._engine.mount import Mount
 from .._engine.names import check_name
 from .._engine.store.base import Store
+from .._engine.store.vault_login import SECRETS
 from .._engine.store.vaulted_file import VaultedFileStore
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STORE = ("action", "ephemeral.openai")
 _VAULT = ("action", "ephemeral.openai.vault_kv")
 _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
-#: Options of vault_kv that no one but Vault may see. Documentation cannot say which they are.
-SECRETS = frozenset({"jwt", "password", "secret_id", "token"})
 # What programs other than Ansible read from the environment too, as BAO_… and VAULT_…: it counts when nothing else does.
 _LAST = {
     "ca_cert": "CACERT",
@@ -126,6 +125,8 @@ def _vault(found: dict[str, t.Any]) -> dict[str, t.Any]:
     for name, variable in _LAST.items():
         if settings[name] is None:
             settings[name] = _last(variable)
+    if settings["ca_cert"] is None:
+        settings["ca_cert"] = _last("CAPATH")
     if settings["validate_certs"] is None:
         try:
             settings["validate_certs"] = not boolean(_last("SKIP_VERIFY") or False)
@@ -225,7 +226,7 @@ def _open_mount(_process: int, as_json: str) -> Mount:
         from .._engine.store.vault_login import connect
 
         store = VaultKVStore(
-            functools.partial(connect, settings),
+            functools.partial(connect, settings, sources=sources),
             engine_mount_point=settings["engine_mount_point"],
             kv_path=settings["kv_path"],
             mount=name,

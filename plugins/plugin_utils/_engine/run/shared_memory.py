@@ -65,8 +65,14 @@ class Memory:
 
     def remember(self, name: str, value: t.Any) -> None:
         """Keep JSON data for the other processes of the run."""
+        self.update(name, lambda _known: value)
+
+    def update(self, name: str, change: t.Callable[[t.Any], t.Any]) -> None:
+        """Keep what change makes of the JSON data under a name (None if there is none), with no other change in between."""
         with self._lock:
-            for known in (self._read() or {}, {}):
+            everything = self._read() or {}
+            value = change(everything.get(_hidden(name)))
+            for known in (everything, {}):
                 content = json.dumps({**known, _hidden(name): value}).encode()
                 if _DIGEST + _LENGTH + len(content) <= self._size:
                     record = hashlib.sha256(content).digest() + len(content).to_bytes(_LENGTH, "big") + content
