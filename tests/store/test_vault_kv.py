@@ -20,7 +20,7 @@ from surveys import due as due_of
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import due_at
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_engine, vault_http
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_engine, vault_http, vault_traffic
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
 
@@ -44,8 +44,11 @@ def names(bao: Bao, store: VaultKVStore, prefix: str) -> list[str]:
 
 @pytest.mark.parametrize("fault", ["drop", "lose", 429, 412, 500, 502, 503])
 @pytest.mark.parametrize("times", [1, 3])
-def test_what_passes_is_ridden_out(opened: Opened, proxy: Proxy, fault: Fault, times: int) -> None:
+def test_what_passes_is_ridden_out(
+    opened: Opened, proxy: Proxy, fault: Fault, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also a write that was made although its answer got lost: it is made once and reported once."""
+    monkeypatch.setattr(vault_traffic, "_FIRST_INTERVAL", 0.02)
     store = opened()
     assert store.read("a/x") is None
     for number, act in enumerate(
