@@ -55,7 +55,8 @@ from ansible.plugins.callback import CallbackBase
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import unexpected
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.settings import open_mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import active_records, revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import notes, open_notebook
 
 _CONCURRENCY = 16

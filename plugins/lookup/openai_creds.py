@@ -89,7 +89,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import lookup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.roles import find_role
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import issue, placeholder
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, placeholder
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import check_name

@@ -14,7 +14,9 @@ from ..errors import Conflict
 from ..mount import Mount
 from ..run.processes import this_run
 from ..store.base import Data, Document
-from .lease import INTENTS, Claim, accounts_of, credential, is_at_work, issue, read_lease, settle, take_over
+from .intents import accounts_of, is_at_work, settle, take_over
+from .issue import Claim, issue
+from .lease import INTENTS, credential, read_lease
 
 _POLL_SECONDS = 0.02
 

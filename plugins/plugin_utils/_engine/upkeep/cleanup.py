@@ -11,18 +11,9 @@ import typing as t
 
 from ..durations import rfc3339
 from ..errors import Conflict, OpenAICredsError, StoreError
-from ..leases.lease import (
-    INTENTS,
-    LEASES,
-    Ended,
-    Record,
-    is_at_work,
-    is_being_ended,
-    read_lease,
-    revoke,
-    settle,
-    take_over,
-)
+from ..leases.intents import is_at_work, settle, take_over
+from ..leases.lease import INTENTS, LEASES, Record, is_being_ended, read_lease
+from ..leases.revoke import Ended, revoke
 from ..mount import Mount
 from ..rotation.admin_key import recover
 from ..run.processes import is_abandoned, is_running
