@@ -20,7 +20,11 @@ from surveys import due as due_of
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import due_at
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_engine, vault_http, vault_traffic
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import (
+    vault_engine,
+    vault_http,
+    vault_traffic,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
 

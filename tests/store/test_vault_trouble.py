@@ -14,7 +14,7 @@ import hvac
 import pytest
 from gateway import Opened, Proxy, base_of, refused
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict, UnreadableError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_http, vault_traffic
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write
@@ -207,22 +207,34 @@ def test_a_destroyed_document_is_named_with_advice_that_is_possible(opened: Open
 
 
 @pytest.mark.parametrize(
-    "content",
+    "edit",
     [
-        {},
-        {"data": "{}"},
-        {"data": "{}", "due": "soon", "writes": []},
-        {"data": "no JSON", "due": 0, "writes": []},
-        {"data": {"n": 1}, "due": 0, "writes": []},
-        {"data": "[1]", "due": 0, "writes": []},
-        {"data": "{}", "due": 0, "writes": None},
-        {"data": "{}", "due": None, "writes": []},
+        lambda _content: {},
+        lambda _content: {"hello": "world"},
+        lambda content: {**content, "data": content["data"].replace('"n": 1', '"m": 1')},
+        lambda content: {**content, "data": json.loads(content["data"])},
+        lambda content: {**content, "data": "no JSON"},
+        lambda content: {**content, "due": "soon"},
+        lambda content: {**content, "due": None},
+        lambda content: {**content, "due": content["due"] + 1},
+        lambda content: {**content, "writes": None},
+        lambda content: {**content, "sum": None},
+        lambda content: {name: value for name, value in content.items() if name != "data"},
     ],
 )
-def test_a_document_that_somebody_has_edited_is_named(opened: Opened, bao: Bao, content: t.Any) -> None:
-    store = opened()
-    bao.client().secrets.kv.v2.create_or_update_secret(f"{base_of(store)}/a/x", content, mount_point="secret")
-    assert f"kv_path: secret/{base_of(store)}/a/x does not hold a document" in refused(store.read, "a/x")
+def test_a_document_that_somebody_has_edited_is_named_and_can_be_rolled_back(
+    opened: Opened, bao: Bao, edit: t.Callable[[t.Any], t.Any]
+) -> None:
+    store, secret = opened(), bao.client().secrets.kv.v2
+    store.write(Write("a/x", {"n": 1}))
+    path = f"{base_of(store)}/a/x"
+    content = secret.read_secret_version(path, raise_on_deleted_version=True)["data"]["data"]
+    secret.create_or_update_secret(path, edit(content), mount_point="secret")
+    with pytest.raises(UnreadableError, match=f"kv_path: secret/{path} does not hold a document"):
+        store.read("a/x")
+    # As `vault kv rollback` does.
+    secret.create_or_update_secret(path, content, mount_point="secret")
+    assert store.read("a/x")
 
 
 def test_a_document_that_is_too_large_is_named_and_not_tried_again(opened: Opened, proxy: Proxy) -> None:
@@ -321,7 +333,7 @@ def test_a_rate_limit_is_kept_by_all_of_a_run_together(
     client = bao.client()
     name = engine(bao)
     client.write_data("sys/quotas/config", data={"enable_rate_limit_response_headers": True})
-    client.write_data(f"sys/quotas/rate-limit/{name}", data={"path": name, "rate": 4, "interval": "1s", **quota})
+    client.write_data(f"sys/quotas/rate-limit/{name}", data={"path": name, "rate": 5, "interval": "1s", **quota})
     stores = [opened(bao.root_token, engine=name) for _unused in range(3)]
     statuses: list[str] = []
     for store in stores:
@@ -334,7 +346,7 @@ def test_a_rate_limit_is_kept_by_all_of_a_run_together(
         client.write_data("sys/quotas/config", data={"enable_rate_limit_response_headers": False})
     over = sum(" 429 " in line for line in statuses)
     assert len(statuses) - over >= 12
-    assert over < len(statuses) / 3
+    assert over < len(statuses) / 2
 
 
 @pytest.mark.parametrize("told", ["1", "Wed, 21 Oct 2015 07:28:00 GMT"])

@@ -23,6 +23,10 @@ class StoreError(OpenAICredsError):
     """The store cannot be read or written."""
 
 
+class UnreadableError(StoreError):
+    """One document, or several that are kept together, cannot be read; others may be."""
+
+
 class Conflict(StoreError):
     """A compare-and-set found another version than the one expected."""
 

@@ -14,7 +14,7 @@ import typing as t
 
 from ansible.utils.display import Display
 
-from ..errors import Conflict, StoreError
+from ..errors import Conflict, StoreError, UnreadableError
 from ..run.shared_memory import SERVERS
 from .base import Data
 from .vault_failures import STRANGER, failure, is_from_vault, is_too_large, is_unknown_token, reason, unknown_token
@@ -54,6 +54,8 @@ class KVEngine:
         self._client: tuple[int, hvac.Client] | None = None
         self._connecting = threading.Lock()
         self._warned = False
+        #: Whether tokens that were refused are wrapping tokens.
+        self._wrapping: dict[str, bool] = {}
 
     def shown(self, path: str) -> str:
         """Return the whole path of a secret, for messages."""
@@ -66,7 +68,7 @@ class KVEngine:
         except hvac.exceptions.InvalidPath as error:
             data = t.cast(Data, error.json).get("data")
             if data:
-                raise StoreError(self._not_readable(path, data)) from None
+                raise self._not_readable(path, data) from None
             if error.errors:
                 raise StoreError(self._no_engine()) from None
             return None
@@ -143,13 +145,15 @@ class KVEngine:
         finally:
             self.destroy(path)
 
-    def _not_readable(self, path: str, data: Data) -> str:
+    def _not_readable(self, path: str, data: Data) -> UnreadableError:
         if (data.get("metadata") or {}).get("destroyed"):
-            return (
+            return UnreadableError(
                 f"kv_path: somebody has destroyed {self.shown(path)} by hand; restore it from a backup, or delete its "
                 "metadata as well"
             )
-        return f"kv_path: somebody has deleted {self.shown(path)} by hand; undelete it, or delete its metadata as well"
+        return UnreadableError(
+            f"kv_path: somebody has deleted {self.shown(path)} by hand; undelete it, or delete its metadata as well"
+        )
 
     def _vanishing(self, path: str, ends: str) -> str:
         return (
@@ -189,8 +193,8 @@ class KVEngine:
             raise StoreError(failure(error, client.url, client.adapter.proxy)) from None
 
     def _forbidden(self, error: hvac.exceptions.Forbidden, what: str, path: str) -> StoreError:
-        if is_unknown_token(error):
-            return unknown_token(self._connected().url)
+        if useless := self._useless_token(self._connected(), error):
+            return useless
         capability, tree = _RIGHTS[what]
         # That is the word for both in messages: who reads them wants to know what did not work.
         done = "write" if what in ("create", "update") else what
@@ -278,16 +282,22 @@ class KVEngine:
 
     def _unusable(self, client: t.Any, error: hvac.exceptions.Forbidden) -> StoreError:
         """Return the error for a token that may not read what the store is in."""
-        if self._is_wrapping(client):
-            return StoreError(
-                "token: this is a wrapping token, which only holds another one; unwrap it (vault unwrap) and give what is in it"
-            )
-        if is_unknown_token(error):
-            return unknown_token(client.url)
-        return StoreError(
+        return self._useless_token(client, error) or StoreError(
             f"engine_mount_point: the token's policies give no access to {self._mount_point}/data/{self._base}/*, or there "
             f"is no secrets engine at {self._mount_point!r}"
         )
+
+    def _useless_token(self, client: t.Any, error: hvac.exceptions.Forbidden) -> StoreError | None:
+        """Return the error for a token that is not good for anything here, None if it is one of use."""
+        if is_unknown_token(error):
+            return unknown_token(client.url)
+        if client.token not in self._wrapping:
+            self._wrapping[client.token] = self._is_wrapping(client)
+        if self._wrapping[client.token]:
+            return StoreError(
+                "token: this is a wrapping token, which only holds another one; unwrap it (vault unwrap) and give what is in it"
+            )
+        return None
 
     @staticmethod
     def _is_wrapping(client: t.Any) -> bool:

@@ -4,7 +4,7 @@
 
 """The store for many controllers: a secret per document in a KV version 2 engine of HashiCorp Vault or OpenBao.
 
-    <engine_mount_point>/<kv_path>/<mount>/<path>           {"data": the document in JSON, "due": …, "writes": […]}
+    <engine_mount_point>/<kv_path>/<mount>/<path>           {"data": the document in JSON, "due": …, "writes": […], "sum": …}
     <engine_mount_point>/<kv_path>/<mount>/<path>.<due>     nothing; it says when the document beside it is due
 
 The version of a document is that of its secret. When a document is due stands in its name (see new_key) or, if it has
@@ -20,13 +20,16 @@ Older versions cannot be asked instead, since the engine may keep only one.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 import secrets
 import sys
 import typing as t
 
-from ..errors import Conflict, StoreError
+from ansible.utils.display import Display
+
+from ..errors import Conflict, StoreError, UnreadableError
 from ..names import base36, random_text
 from ..run.threads import concurrently
 from .base import Document, Store, Survey, Write
@@ -83,11 +86,14 @@ class VaultKVStore(Store):
             content = secret["data"]
             document = Document(path, dict(json.loads(content["data"])), int(secret["metadata"]["version"]))
             due, writes = int(content["due"]), tuple(map(str, content["writes"]))
+            is_ours = content["sum"] == _sum(content["data"], due)
         except (KeyError, TypeError, ValueError):
-            raise StoreError(
-                f"kv_path: {self._engine.shown(path)} does not hold a document of this store; restore an older version of it, "
-                "or remove it"
-            ) from None
+            is_ours = False
+        if not is_ours:
+            raise UnreadableError(
+                f"kv_path: {self._engine.shown(path)} does not hold a document of this store, or somebody has edited it; roll it "
+                "back to an older version (vault kv rollback), or delete its metadata"
+            )
         self._seen[path] = _Seen(document.version, due, writes)
         return document, due
 
@@ -116,7 +122,12 @@ class VaultKVStore(Store):
             elif is_there:
                 to_read.append(path)
             elif at is not None and tidy:
-                self._engine.destroy(_name(path, at))
+                try:
+                    self._engine.destroy(_name(path, at))
+                except StoreError as error:
+                    # It is in nobody's way, and what ends keys must not wait for it.
+                    Display().warning(f"what a crash has left in the store was not tidied away: {error}")
+                    tidy = False
         survey.due = survey.sort(self._read_ahead(to_read), now)
         return survey
 
@@ -169,7 +180,8 @@ class VaultKVStore(Store):
         """Write a document; returns whether it is still the newest version, as far as is known."""
         mark = secrets.token_urlsafe(6)
         writes = (*before, mark)[-_WRITES:]
-        content = {"data": json.dumps(write.data), "due": write.due, "writes": writes}
+        data = json.dumps(write.data)
+        content = {"data": data, "due": write.due, "writes": writes, "sum": _sum(data, write.due)}
         try:
             self._engine.put(write.path, content, write.version)
         except Conflict:
@@ -211,6 +223,11 @@ class VaultKVStore(Store):
                 for key, due in dues.items():
                     yield f"{folder}{key}", due, False
             folders = deeper
+
+
+def _sum(data: str, due: int) -> str:
+    """Return by what it is seen that nobody else has written or edited a document: what the engine reads in it is there."""
+    return hashlib.sha256(f"{due} {data}".encode()).hexdigest()[:16]
 
 
 def _told(key: str) -> int | None:
