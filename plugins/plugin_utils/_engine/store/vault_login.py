@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import typing as t
 from urllib.parse import quote
 
 from ..errors import StoreError, quoted
-from ..run.shared_memory import LOGIN, SERVERS
+from ..run.shared_memory import LOGIN, REFUSALS, SERVERS
 
 if t.TYPE_CHECKING:
     import hvac
@@ -130,14 +131,14 @@ class _Login:
 
     def _log_in(self, client: hvac.Client) -> str:
         """Return a new token, which is the run's from now on; raise what was said if that was refused a while ago."""
-        name = f"refused {self._name}"
-        sentence, until = SERVERS.recall(name) or ("", 0)
+        name = self._refusal_name()
+        sentence, until = REFUSALS.recall(name) or ("", 0)
         if time.monotonic() < until:
             raise Refused(sentence)
         try:
             auth, now = self._ask(client), time.monotonic()
         except Refused as error:
-            SERVERS.remember(name, [str(error), time.monotonic() + _REFUSED_SECONDS])
+            REFUSALS.remember(name, [str(error), time.monotonic() + _REFUSED_SECONDS])
             raise
         token, seconds = auth["client_token"], auth.get("lease_duration")
         if not auth.get("num_uses"):
@@ -145,6 +146,11 @@ class _Login:
             ends = [now + seconds / 2, now + seconds] if seconds else [None, None]
             SERVERS.remember(self._name, [token, now, *ends])
         return str(token)
+
+    def _refusal_name(self) -> str:
+        # Others of the run may find it in a file, from which nobody should be able to guess a password.
+        name = hashlib.scrypt(self._name.encode(), salt=b"refusal", n=2**14, r=8, p=1)
+        return f"refused {name.hex()}"
 
     def _new_token(self, refused: str) -> str | None:
         """Return another token than one that Vault has refused, or None if there is none or that would change nothing."""

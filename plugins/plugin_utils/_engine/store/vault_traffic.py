@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ..run.shared_memory import SERVERS
+from ..run.shared_memory import REFUSALS
 
 #: For so long after a server was given up, it is asked once and not again and again.
 DOWN_SECONDS = 60.0
@@ -85,7 +85,7 @@ class Traffic:
         self._change(change)
 
     def _state(self) -> _State:
-        return SERVERS.recall(self._name) or {}
+        return REFUSALS.recall(self._name) or {}
 
     def _change(self, change: t.Callable[[_State], None]) -> None:
         def changed(state: _State | None) -> _State:
@@ -93,4 +93,4 @@ class Traffic:
             change(state)
             return state
 
-        SERVERS.update(self._name, changed)
+        REFUSALS.update(self._name, changed)
