@@ -32,6 +32,12 @@ class ActionModule(OpenAIAction):
             credentials = [credential] * count
         else:
             credentials = issue_several(mount, args["name"], ttl, count)
+            if not self._task.register:
+                # The output is censored, and nothing else holds the key.
+                left = ", ".join(credential["lease_id"] for credential in credentials)
+                result["warnings"] = [
+                    f"nobody can read the key that was issued, since the task has no register: {left}"
+                ]
             for credential in credentials:
                 note({"by": "task", "lease_id": credential["lease_id"], **self.settings})
         return {**result, **({"creds": credentials[0]} if count == 1 else {"creds_list": credentials})}

@@ -53,7 +53,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.callback import CallbackBase
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import unexpected
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.settings import open_mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.open_mount import open_mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke

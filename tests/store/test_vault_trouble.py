@@ -120,6 +120,16 @@ def test_nobody_is_refused_for_being_one_of_many(opened: Opened) -> None:
 
 def test_a_token_that_is_not_accepted_is_told_apart_from_a_policy(opened: Opened, bao: Bao) -> None:
     client = bao.client()
+    response = client.adapter.request(
+        "post", "/v1/auth/token/create", json={"policies": ["root"]}, headers={"X-Vault-Wrap-TTL": "60s"}
+    )
+    wrapped = response["wrap_info"]["token"]
+    assert "this is a wrapping token" in refused(opened(wrapped).read, "a/x")
+    # It has not been used up by that.
+    assert client.sys.unwrap(wrapped)["auth"]["client_token"]
+
+    nothing = token_with(bao, 'path "other/*" { capabilities = ["read"] }')
+    assert refused(opened(nothing).read, "a/x").startswith("engine_mount_point: the token's policies give no access")
     rules = 'path "secret/*" { capabilities = ["create", "read", "update", "list", "delete"] }'
     ended = token_with(bao, rules)
     client.revoke_token(ended)
@@ -135,16 +145,6 @@ def test_a_token_that_is_not_accepted_is_told_apart_from_a_policy(opened: Opened
     text = refused(counted.read, "a/x")
     assert text.startswith("token: ") and "token_num_uses" in text
 
-    response = client.adapter.request(
-        "post", "/v1/auth/token/create", json={"policies": ["root"]}, headers={"X-Vault-Wrap-TTL": "60s"}
-    )
-    wrapped = response["wrap_info"]["token"]
-    assert "this is a wrapping token" in refused(opened(wrapped).read, "a/x")
-    # It has not been used up by that.
-    assert client.sys.unwrap(wrapped)["auth"]["client_token"]
-
-    nothing = token_with(bao, 'path "other/*" { capabilities = ["read"] }')
-    assert refused(opened(nothing).read, "a/x").startswith("engine_mount_point: the token's policies give no access")
     assert "there is no secrets engine at 'nowhere'" in refused(opened(bao.root_token, engine="nowhere").read, "a/x")
 
 

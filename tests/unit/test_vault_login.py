@@ -32,7 +32,8 @@ from cryptography.x509.oid import NameOID
 from lab import COLLECTIONS
 from wording import sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import settings
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import options
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.vault_options import sources
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_client, vault_login
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_http import adapter_class
@@ -48,16 +49,16 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("VAULT_", "BAO_", "ANSIBLE_HASHI_VAULT_", "OPENAI_CREDS_")) or name.lower() == "http_proxy":
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    vault_client._trusted.cache_clear()
+    vault_client._usable.cache_clear()
     vault_client._certificate.cache_clear()
 
 
-def resolve(**options: t.Any) -> dict[str, t.Any]:
-    return settings.resolve({"store": "vault_kv", **options}, {}, lambda value: value)
+def resolve(**given: t.Any) -> dict[str, t.Any]:
+    return options.resolve({"store": "vault_kv", **given}, {}, lambda value: value)
 
 
 def connect(adapter: type = hvac.adapters.JSONAdapter, **options: t.Any) -> hvac.Client:
-    return vault_login.connect(resolve(**options), adapter, settings.sources)
+    return vault_login.connect(resolve(**options), adapter, sources)
 
 
 def refused(option: str, **options: t.Any) -> str:
@@ -319,11 +320,11 @@ def test_the_servers_certificate(tls: t.Any, bao: Bao, tmp_path: Path, monkeypat
     monkeypatch.delenv("VAULT_CACERT")
     # The way to trust a company's CA in all that uses requests, unless there is something more special.
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", tls.ca_cert)
-    vault_client._trusted.cache_clear()
+    vault_client._usable.cache_clear()
     assert who(connect(**login)) == "root"
     assert "is not trusted" in refused(untrusted, **login, ca_cert=mine)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
-    vault_client._trusted.cache_clear()
+    vault_client._usable.cache_clear()
     assert "'/nowhere' cannot be used" in refused("ca_cert", **login)
     # Nobody asks for it where there is no TLS, but whoever is sent on from there is not without.
     assert connect(url=bao.address, token=bao.root_token).adapter._kwargs["verify"] is True
@@ -557,7 +558,7 @@ def test_a_folder_of_certificates(tls: t.Any, tmp_path: Path, name: str, monkeyp
     assert "there is no certificate in it" in refused("ca_cert", **login)
     (folder / "notes.txt").write_text("no certificate")
     client_certificate(folder)
-    vault_client._trusted.cache_clear()
+    vault_client._usable.cache_clear()
     assert "is not trusted" in refused("ca_cert, validate_certs", **login)
     (folder / "company.crt").write_text(Path(tls.ca_cert).read_text())
     assert who(connect(**login)) == "root"
@@ -705,10 +706,11 @@ def test_the_oldest_hvac_that_will_do(bao: Bao, tmp_path: Path, version: str, fi
     program = f"""
 import sys
 sys.path[:0] = [{str(tmp_path / "old")!r}, {str(COLLECTIONS)!r}]
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import settings
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.open_mount import open_mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.options import resolve
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write
 options = {{"store": "vault_kv", "url": {bao.address!r}, "token": {bao.root_token!r}, "mount": "m{secrets.token_hex(4)}"}}
-store = settings.open_mount(settings.resolve(options, {{}}, lambda value: value)).store
+store = open_mount(resolve(options, {{}}, lambda value: value)).store
 try:
     store.write(Write("a/x", {{}}))
     print(store.read("a/x").version, [one.path for one in store.scan("a/")])

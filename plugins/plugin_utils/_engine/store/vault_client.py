@@ -119,14 +119,17 @@ def _proxy(settings: t.Mapping[str, t.Any], url: str, address: str | None) -> Pr
     return Proxy(source, host)
 
 
-@functools.cache
 def _trusted(ca_cert: str | None) -> str | bool:
     """Return what to verify certificates with, once it is known to be of use."""
     # As the requests library does, but with a sentence on what is wrong.
     path = ca_cert or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if not path:
         return True
-    path = os.path.expanduser(path)
+    return _usable(os.path.expanduser(path))
+
+
+@functools.cache
+def _usable(path: str) -> str:
     if os.path.isdir(path):
         _trusting(path)
         return path

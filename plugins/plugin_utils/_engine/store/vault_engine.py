@@ -54,8 +54,6 @@ class KVEngine:
         self._client: tuple[int, hvac.Client] | None = None
         self._connecting = threading.Lock()
         self._warned = False
-        #: Whether tokens that were refused are wrapping tokens.
-        self._wrapping: dict[str, bool] = {}
 
     def shown(self, path: str) -> str:
         """Return the whole path of a secret, for messages."""
@@ -193,8 +191,8 @@ class KVEngine:
             raise StoreError(failure(error, client.url, client.adapter.proxy)) from None
 
     def _forbidden(self, error: hvac.exceptions.Forbidden, what: str, path: str) -> StoreError:
-        if useless := self._useless_token(self._connected(), error):
-            return useless
+        if is_unknown_token(error):
+            return unknown_token(self._connected().url)
         capability, tree = _RIGHTS[what]
         # That is the word for both in messages: who reads them wants to know what did not work.
         done = "write" if what in ("create", "update") else what
@@ -238,7 +236,13 @@ class KVEngine:
             answer = client.adapter.request("get", f"/v1/sys/internal/ui/mounts/{self._mount_point}", is_hint=True)
             kind, version = answer["data"]["type"], (answer["data"]["options"] or {}).get("version")
             where = answer["data"]["path"].strip("/")
-        except (hvac.exceptions.VaultError, requests.RequestException, KeyError, TypeError, AttributeError):
+        except (hvac.exceptions.VaultError, requests.RequestException, KeyError, TypeError, AttributeError) as error:
+            # Before the next request, which would use a wrapping token up.
+            if isinstance(error, hvac.exceptions.Forbidden) and self._is_wrapping(client):
+                raise StoreError(
+                    "token: this is a wrapping token, which only holds another one; unwrap it (vault unwrap) and give what "
+                    "is in it"
+                ) from None
             self._probe_engine(client)
             return ""
         if where != self._mount_point:
@@ -267,7 +271,12 @@ class KVEngine:
         except hvac.exceptions.Forbidden as error:
             if not is_from_vault(error):
                 raise StoreError(failure(error, client.url, client.adapter.proxy)) from None
-            raise self._unusable(client, error) from None
+            if is_unknown_token(error):
+                raise unknown_token(client.url) from None
+            raise StoreError(
+                f"engine_mount_point: the token's policies give no access to {self._mount_point}/data/{self._base}/*, or "
+                f"there is no secrets engine at {self._mount_point!r}"
+            ) from None
         except hvac.exceptions.InvalidPath as error:
             if not is_from_vault(error):
                 raise StoreError(failure(error, client.url, client.adapter.proxy)) from None
@@ -279,25 +288,6 @@ class KVEngine:
         except (hvac.exceptions.VaultError, requests.RequestException) as error:
             raise StoreError(failure(error, client.url, client.adapter.proxy)) from None
         raise StoreError(self._version_1())
-
-    def _unusable(self, client: t.Any, error: hvac.exceptions.Forbidden) -> StoreError:
-        """Return the error for a token that may not read what the store is in."""
-        return self._useless_token(client, error) or StoreError(
-            f"engine_mount_point: the token's policies give no access to {self._mount_point}/data/{self._base}/*, or there "
-            f"is no secrets engine at {self._mount_point!r}"
-        )
-
-    def _useless_token(self, client: t.Any, error: hvac.exceptions.Forbidden) -> StoreError | None:
-        """Return the error for a token that is not good for anything here, None if it is one of use."""
-        if is_unknown_token(error):
-            return unknown_token(client.url)
-        if client.token not in self._wrapping:
-            self._wrapping[client.token] = self._is_wrapping(client)
-        if self._wrapping[client.token]:
-            return StoreError(
-                "token: this is a wrapping token, which only holds another one; unwrap it (vault unwrap) and give what is in it"
-            )
-        return None
 
     @staticmethod
     def _is_wrapping(client: t.Any) -> bool:

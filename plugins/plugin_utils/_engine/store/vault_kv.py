@@ -71,6 +71,7 @@ class VaultKVStore(Store):
         log: t.Callable[[str], None],
     ) -> None:
         self._engine = KVEngine(connect, engine_mount_point, f"{kv_path}/{mount}", log)
+        self.place = f"kv_path {kv_path} of engine_mount_point {engine_mount_point.strip('/')}"
         self._seen: dict[str, _Seen] = {}
 
     def read(self, path: str) -> Document | None:

@@ -38,22 +38,25 @@ def cleanup(
     """Do one round; returns what the module returns.
 
     orphans is report, delete or ignore; grace is in seconds; limit bounds how many leases are acted on. A dry run
-    only looks.
+    only looks. A mount without a config may have leases left all the same: what takes no admin key is done, the rest
+    is in failed, and unconfigured, which is there only then, says why.
     """
     result: Data = {name: [] for name in ("revoked", "checked_in", "recovered", "orphans", "failed")}
-    mount.check_is_here()
+    unconfigured = None if mount.definitions("config") else str(mount.unconfigured())
+    if unconfigured:
+        result["unconfigured"] = unconfigured
     _recover_rotation(mount, grace, dry_run, result)
     spent, interrupted, refused, waiting = _sort_intents(mount, grace)
     left = _Recovery(mount, orphans, dry_run, result).run(interrupted, limit)
 
     now = mount.now()
     survey = mount.store.survey(LEASES, now, tidy=not dry_run)
-    ending = itertools.islice(_due(survey, refused, waiting, now, grace, result), left)
-    ended = (
-        [Ended(record.lease, None) for record in ending]
-        if dry_run
-        else revoke(mount, ending, only_due=True, concurrency=max_concurrency)
-    )
+    # Without an admin key nothing is acted on, but all of it is told.
+    ending = itertools.islice(_due(survey, refused, waiting, now, grace, result), None if unconfigured else left)
+    if dry_run or unconfigured:
+        ended = [Ended(record.lease, unconfigured) for record in ending]
+    else:
+        ended = revoke(mount, ending, only_due=True, concurrency=max_concurrency)
 
     result["revoked"] = sorted(one.lease["lease_id"] for one in ended if one.error is None)
     result["failed"] += [{"lease_id": one.lease["lease_id"], "error": one.error} for one in ended if one.error]
