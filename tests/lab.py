@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import secrets
@@ -114,6 +115,15 @@ class Lab:
     def mount(self, name: str = "openai", clock: t.Callable[[], float] | None = None) -> Mount:
         """Return the mount as the engine sees it, in this process."""
         return Mount(name, self.store(name), **({"clock": clock} if clock else {}))
+
+    @contextlib.contextmanager
+    def at(self, seconds: float) -> t.Iterator[Mount]:
+        """Let it be so many seconds from now, at OpenAI and for the mount that is returned, as long as the context lasts."""
+        self.double.clock(seconds)
+        try:
+            yield self.mount(clock=lambda: time.time() + seconds)
+        finally:
+            self.double.clock(0)
 
     def store(self, name: str = "openai", server: Vault | None = None) -> Store:
         """Return a mount's store, opened by this process; in a vault by way of a server, or else of the one that leads."""

@@ -10,6 +10,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action i
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue_several, placeholder
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import taken_lease
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import note
@@ -39,5 +40,5 @@ class ActionModule(OpenAIAction):
                     f"nobody can read the key that was issued, since the task has no register: {left}"
                 ]
             for credential in credentials:
-                note({"by": "task", "lease_id": credential["lease_id"], **self.settings})
+                note({"by": "task", "lease": taken_lease(mount.client_in_use(), credential), **self.settings})
         return {**result, **({"creds": credentials[0]} if count == 1 else {"creds_list": credentials})}

@@ -12,7 +12,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record, matching
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Record
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.withdraw import revoke_found
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
@@ -26,16 +26,18 @@ class ActionModule(OpenAIAction):
         if args["lease_id"] is None and args["prefix"] is None:
             return self._foretell_unissued()
         mount.store.prepare(writes=1)
-        if args["lease_id"] is not None:
-            record = find_record(mount, args["lease_id"])
-            found = [record] if record else []
-        else:
-            found = matching(mount, args["prefix"])
+        found = self._find(mount, args)
         if self.check_mode and (warnings := self.unconfigured(mount)):
             return {"leases": [], "warnings": warnings}
         if not found:
             return self._report_nothing(mount, args)
         return self._renew(mount, args, found) if args["state"] == "renewed" else self._revoke(mount, args, found)
+
+    def _find(self, mount: Mount, args: Data) -> list[Record]:
+        if args["lease_id"] is None:
+            return matching(mount, args["prefix"])
+        record = find_record(mount, args["lease_id"])
+        return [record] if record else []
 
     def _foretell_unissued(self) -> Data:
         """Return a result for a lease id that is null, as in check mode a credential has it that was not issued."""
@@ -64,15 +66,18 @@ class ActionModule(OpenAIAction):
         return {"changed": bool(leases), "leases": leases}
 
     def _revoke(self, mount: Mount, args: Data, found: list[Record]) -> Data:
-        revocable = [record for record in found if record.lease["service_account_id"]]
-        result: Data = {"changed": bool(revocable), "leases": [record.public() for record in revocable]}
-        if len(revocable) < len(found):
-            result["warnings"] = ["leases that are still being issued were left; openai_cleanup ends what is abandoned"]
-        if not self.check_mode:
-            errors = [one.error for one in revoke(mount, revocable, force=args["force"]) if one.error]
-            if errors and args["force"]:
-                result.setdefault("warnings", []).extend(f"dropped, but not gone: {error}" for error in errors)
-            elif errors:
-                msg = f"{len(errors)} of {len(revocable)} lease(s) could not be revoked: {errors[0]}"
-                result.update(failed=True, msg=msg, changed=len(errors) < len(revocable))
+        if self.check_mode:
+            return {"changed": bool(found), "leases": [record.public() for record in found]}
+        became = revoke_found(mount, found, lambda: self._find(mount, args), force=args["force"])
+        left = [one for _record, one in became if one.error and not one.dropped]
+        result: Data = {"changed": bool(became), "leases": [record.public() for record, _one in became]}
+        if dropped := [one for _record, one in became if one.dropped]:
+            result["warnings"] = [f"dropped, but not gone: {one.error}" for one in dropped]
+        if left:
+            others = ", ".join(one.lease["lease_id"] for one in left[1:])
+            msg = (
+                f"{len(left)} of {len(became)} lease(s) could not be revoked: {left[0].lease['lease_id']}: {left[0].error}"
+                f"{f'; also {others}' if others else ''}"
+            )
+            result.update(failed=True, msg=msg, changed=len(left) < len(became))
         return result

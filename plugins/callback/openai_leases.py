@@ -55,8 +55,7 @@ from ansible.plugins.callback import CallbackBase
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import unexpected
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.open_mount import open_mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke_taken
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import notes, open_notebook
 
 _CONCURRENCY = 16
@@ -99,15 +98,15 @@ class CallbackModule(CallbackBase):
         if self.get_option("revoke") == ("on_success" if failed else "on_failure"):
             return
         wanted = ("lookup", "task") if self.get_option("include_tasks") else ("lookup",)
-        by_settings: dict[str, list[str]] = {}
+        by_settings: dict[str, list[dict[str, t.Any]]] = {}
         for entry in notes():
-            by, lease_id = entry.pop("by"), entry.pop("lease_id")
+            by, lease = entry.pop("by"), entry.pop("lease")
             if by in wanted:
-                by_settings.setdefault(json.dumps(entry, sort_keys=True), []).append(lease_id)
-        for settings, lease_ids in by_settings.items():
+                by_settings.setdefault(json.dumps(entry, sort_keys=True), []).append(lease)
+        for settings, leases in by_settings.items():
             try:
                 mount = open_mount(json.loads(settings))
-                ended = revoke(mount, active_records(mount, lease_ids), concurrency=concurrency)
+                ended = revoke_taken(mount, leases, concurrency=concurrency)
             except (OpenAICredsError, AnsibleError) as error:
                 self._display.warning(f"openai_leases: leases of this run were not revoked: {error}")
             except Exception as error:  # noqa: BLE001 - a run must not fail for this

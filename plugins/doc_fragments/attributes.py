@@ -34,6 +34,10 @@ attributes:
     description: Target OS or family that can be operated against.
     support: full
     platforms: posix
+  environment:
+    description: Honours the keyword C(environment) of a play, block or task.
+    support: partial
+    details: For what this collection reads from the environment. C(HOME) and C(ANSIBLE_HOME) have no effect, so that state stays where it is.
 """
 
     # A fragment does not override what one before it says: list these before the one above.

@@ -90,6 +90,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import l
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.roles import find_role
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, placeholder
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import taken_lease
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import check_name
@@ -126,7 +127,7 @@ class LookupModule(LookupBase):
                 else:
                     creds, issued = issue(mount, roles[index], ttl), True
                 if issued:
-                    note({"by": "lookup", "lease_id": creds["lease_id"], **options["settings"]})
+                    note({"by": "lookup", "lease": taken_lease(mount.client_in_use(), creds), **options["settings"]})
                 return index, creds
 
             found = dict(concurrently(credential, range(len(roles)), _AT_ONCE))

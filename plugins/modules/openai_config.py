@@ -18,6 +18,7 @@ description:
   - Stores the admin key with which all other keys are made and ended, after proving that it works.
   - Once stored, the key is left alone, so that a bootstrap playbook which runs again does not put back a key
     that has been rotated away since.
+  - A mount that has leases, projects or roles takes another key only if it belongs to the same organization.
   - An update changes only what the task gives, or the environment where an option falls back to it.
 options:
   admin_api_key:
@@ -68,7 +69,9 @@ options:
     choices: [on_create, always]
     default: on_create
   validate:
-    description: Prove that the key works before storing it, by listing the organization's admin keys.
+    description:
+      - Prove that the key works before storing it, by listing the organization's admin keys.
+      - If nothing changes, find out whether OpenAI still takes the key that is stored.
     type: bool
     default: true
   force:
@@ -76,7 +79,8 @@ options:
       - With O(state=absent), forget the key even while the mount has leases, unfinished ones included, or admin keys of a
         rotation to end. Leases then end natively, or by M(ephemeral.openai.openai_cleanup) when the mount has been
         configured again, and admin keys not at all. A warning names what is left.
-      - Also lets such a mount change O(api_endpoint) or O(organization_id). Its leases then count as ended.
+      - Also lets such a mount change O(api_endpoint), O(organization_id), or the key to one of another organization. Its leases
+        then stay on record as failed, since they can only be ended where they were issued.
     type: bool
     default: false
   state:

@@ -16,6 +16,8 @@ version_added: 0.1.0
 short_description: Renew or revoke leases
 description:
   - Revoking deletes the service account, and so its key, at OpenAI. What is already gone there counts as revoked.
+  - A lease that is being issued is revoked as well. Whoever issues it takes the credential back and fails.
+  - Keys end first. If the store cannot be written, they end at OpenAI all the same, and the task fails, since the records stay.
   - Renewing moves a lease's end, also at OpenAI, to a time from now, be it later or sooner, never past the role's C(max_ttl) as it was at issue.
 options:
   lease_id:

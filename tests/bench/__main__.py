@@ -180,9 +180,9 @@ def calls_and_writes(lab: Lab) -> None:
 def timed_cleanup(lab: Lab) -> None:
     latency, concurrency = 0.1, 16
     for number in (200, 1000):
-        past = lab.mount(clock=lambda: time.time() - 7200)
-        for _unused in range(number):
-            issue(past, "my-role", 60)
+        with lab.at(-7200) as past:
+            for _unused in range(number):
+                issue(past, "my-role", 60)
         lab.double.settings(latency=latency)
         began = time.perf_counter()
         result = cleanup(

@@ -109,9 +109,9 @@ class Double:
         """Make rules with a probability repeatable."""
         self.call("POST", "/seed", {"seed": seed})
 
-    def clock(self, offset: float) -> None:
-        """Set the double's clock to the true time plus `offset` seconds."""
-        self.call("POST", "/clock", {"offset": offset})
+    def clock(self, offset: float, frozen_at: float | None = None) -> None:
+        """Set the double's clock to the true time, or to one at which it stands still, plus `offset` seconds."""
+        self.call("POST", "/clock", {"offset": offset, "frozen_at": frozen_at})
 
     def settings(self, **settings: Any) -> None:
         self.call("POST", "/settings", settings)
@@ -132,6 +132,11 @@ class Double:
 
     def add_admin_key(self, name: str = "foreign", **more: Any) -> Json:
         return cast(Json, self.call("POST", "/admin_keys", {"name": name, **more}))
+
+    def add_organization(self, organization: str, projects: Sequence[str] = ()) -> Json:
+        """Another organization behind the same endpoint; returns its state, the admin key with it."""
+        given = {"organization": organization, "projects": list(projects)}
+        return cast(Json, self.call("POST", "/organizations", given))
 
     def reset(self) -> None:
         """Back to the start state, with the same admin key."""

@@ -10,9 +10,9 @@ from typing import Any
 from aiohttp import web
 
 from .faults import Rule
-from .objects import Project
+from .objects import Project, new_id, new_value
 from .server import Server
-from .state import Cost
+from .state import Cost, Start
 
 Json = Any
 Action = Callable[[Server, web.Request, Json], Json]
@@ -53,7 +53,10 @@ def _seed(server: Server, request: web.Request, given: Json) -> Json:
 
 
 def _clock(server: Server, request: web.Request, given: Json) -> Json:
+    """`frozen_at` makes the clock stand still at a Unix time, plus the offset; without it, it goes."""
+    frozen_at = given.get("frozen_at")
     server.state.clock_offset = float(given["offset"])
+    server.state.frozen_at = None if frozen_at is None else float(frozen_at)
     return {"offset": server.state.clock_offset, "now": server.state.now()}
 
 
@@ -122,6 +125,18 @@ def _admin_key(server: Server, given: dict[str, Any]) -> Json:
     return server.state.add_admin_key(given.get("name", "foreign"), given.get("expires_in_seconds")).facts()
 
 
+def _organization(server: Server, given: dict[str, Any]) -> Json:
+    """Another organization, with an admin key of its own."""
+    start = Start(
+        given["organization"],
+        new_value("sk-admin", server.start.secret_marker),
+        new_id("key"),
+        tuple(given.get("projects", ())),
+        server.start.secret_marker,
+    )
+    return server.state.add_organization(start).facts()
+
+
 def _reset(server: Server, request: web.Request, given: Json) -> Json:
     server.reset()
     return {}
@@ -142,6 +157,7 @@ ACTIONS: dict[tuple[str, str], Action] = {
     ("POST", "/service_accounts"): _each(_service_account),
     ("POST", "/user_keys"): _each(_user_key),
     ("POST", "/admin_keys"): _each(_admin_key),
+    ("POST", "/organizations"): _each(_organization),
     ("POST", "/reset"): _reset,
 }
 

@@ -393,6 +393,7 @@ class Answer:
 
 def perform(state: State, call: Call) -> Answer:
     """Do what the call asks. Nothing waits in here, so no other request can come in between."""
+    state = state.seen_with(call.bearer)
     before = state.version
     try:
         handler = _route(call)

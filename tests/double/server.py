@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import email.utils
 import json
 import os
 import secrets
@@ -57,7 +58,7 @@ class Server:
         call = await _call(request)
         # Kept for as long as the request lasts: what is still under way at a reset must not show in the new state.
         state = self.state
-        entry = self.log.open(call, request.rel_url.raw_query_string, state)
+        entry = self.log.open(call, request.rel_url.raw_query_string, state.seen_with(call.bearer))
         rule = self.faults.pick(call.method, call.raw_path)
         if rule is not None:
             entry["fault"] = rule.kind
@@ -81,7 +82,7 @@ class Server:
         if rule is not None and rule.kind == "slow_after":
             await asyncio.sleep(rule.delay)
         await _pause(latency)
-        response = await self._respond(request, call, answer, rule, began)
+        response = await self._respond(request, call, answer, rule, began, state.seen_with(call.bearer))
         entry["status"] = response.status
         entry["finished"] = time.time()
         return response
@@ -103,13 +104,14 @@ class Server:
         return web.Response(status=500)
 
     async def _respond(
-        self, request: web.Request, call: Call, answer: Answer, rule: Rule | None, began: float
+        self, request: web.Request, call: Call, answer: Answer, rule: Rule | None, began: float, state: State
     ) -> web.StreamResponse:
         headers = {
+            "Date": email.utils.formatdate(state.now(), usegmt=True),
             "x-request-id": f"req_{secrets.token_hex(16)}",
             "openai-processing-ms": str(int((time.monotonic() - began) * 1000)),
             "openai-version": "2020-10-01",
-            "openai-organization": self.start.organization,
+            "openai-organization": state.start.organization,
             "Content-Type": "application/json",
         }
         status, body = answer.status, answer.body

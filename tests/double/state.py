@@ -55,6 +55,10 @@ class State:
     start: Start
     version: int = 0
     clock_offset: float = 0.0
+    #: A Unix time at which the clock stands still, or None.
+    frozen_at: float | None = None
+    #: Other organizations behind the same endpoint; whose a request is, its key tells.
+    others: list[State] = field(default_factory=list)
     settings: Settings = field(init=False)
     owner: Owner = field(init=False)
     projects: Collection[Project] = field(default_factory=Collection)
@@ -73,7 +77,20 @@ class State:
         self._admin_by_value[first.value] = first
 
     def now(self) -> int:
-        return int(time.time() + self.clock_offset)
+        return int((time.time() if self.frozen_at is None else self.frozen_at) + self.clock_offset)
+
+    def add_organization(self, start: Start) -> State:
+        other = State(start)
+        self.others.append(other)
+        return other
+
+    def seen_with(self, value: str | None) -> State:
+        """The organization that a key belongs to; the first one for keys that nobody knows."""
+        for other in self.others:
+            if value is not None and other.key_id(value) is not None:
+                other.clock_offset, other.frozen_at = self.clock_offset, self.frozen_at
+                return other
+        return self
 
     def _expires_at(self, seconds: int | None) -> int | None:
         return None if seconds is None else self.now() + seconds
@@ -209,4 +226,5 @@ class State:
             "api_keys": [key.facts() for project in self.projects for key in project.keys],
             "admin_keys": [key.facts() for key in self.admin_keys],
             "costs": [vars(cost) for cost in self.costs],
+            "others": [other.facts() for other in self.others],
         }

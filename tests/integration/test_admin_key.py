@@ -247,8 +247,8 @@ def test_a_key_that_will_not_go_is_in_every_result(lab: Lab) -> None:
     assert failed.rc == 2
     assert "1 lease(s) or admin key(s) would not go" in failed.out
     lab.double.clear_faults()
-    later = lab.mount(clock=lambda: time.time() + 60)
-    assert cleanup(later, orphans="report", max_concurrency=1, limit=None, grace=0, dry_run=False)["failed"] == []
+    with lab.at(60) as later:
+        assert cleanup(later, orphans="report", max_concurrency=1, limit=None, grace=0, dry_run=False)["failed"] == []
     agree(lab)
 
 

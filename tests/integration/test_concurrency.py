@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import time
 
 import pytest
 from lab import BOTH_STORES_LONG, Lab
@@ -67,8 +66,8 @@ def test_200_issues_and_revocations_against_faults(lab: Lab, monkeypatch: pytest
 
     cleanup(mount, orphans="delete", max_concurrency=16, limit=None, grace=0, dry_run=False)
     # What failed more than once waits for its next try; the time has come.
-    later = lab.mount(clock=lambda: time.time() + 600)
-    assert cleanup(later, orphans="delete", max_concurrency=16, limit=None, grace=0, dry_run=False)["failed"] == []
+    with lab.at(600) as later:
+        assert cleanup(later, orphans="delete", max_concurrency=16, limit=None, grace=0, dry_run=False)["failed"] == []
     leases = lab.leases()
     assert set(leases.values()) == {"active"}
     assert set(leases) == lab.accounts()
@@ -76,8 +75,8 @@ def test_200_issues_and_revocations_against_faults(lab: Lab, monkeypatch: pytest
 
 def test_two_cleanups_at_once_revoke_each_lease_once(lab: Lab) -> None:
     lab.configure()
-    past = lab.mount(clock=lambda: time.time() - 7200)
-    issued = [issue(past, "my-role", 60)["lease_id"] for _unused in range(40)]
+    with lab.at(-7200) as past:
+        issued = [issue(past, "my-role", 60)["lease_id"] for _unused in range(40)]
     lab.double.fault(kind="drop_after", method="POST", times=5)
     lab.double.fault(kind="refuse", status=403, method="GET")
     for _unused in range(5):

@@ -50,8 +50,8 @@ def _revoke(lab: Lab) -> list[t.Any]:
 
 def _cleanup(lab: Lab) -> list[t.Any]:
     """Due, failed and interrupted leases at once."""
-    past = lab.mount(clock=lambda: time.time() - 7200)
-    issue(past, "my-role", 60)
+    with lab.at(-7200) as past:
+        issue(past, "my-role", 60)
     live = issue(lab.mount(), "my-role")
     lab.double.fault(kind="refuse", status=403, method="DELETE", times=1)
     record = find_record(lab.mount(), live["lease_id"])

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import time
 import typing as t
 
 import pytest
@@ -221,6 +220,10 @@ def test_check_mode_issues_nothing(lab: Lab) -> None:
             lab.configure()
         issued, fact = results(lab, tasks, "--check")
         assert issued["changed"] is True
+        place = f"kv_path {lab.kv_path} of engine_mount_point secret" if lab.vault else f"store_path {lab.store_path}"
+        assert [f"has no admin key in {place};" in warning for warning in issued.get("warnings", [])] == [True] * (
+            not configured
+        )
         for creds in (issued["creds"], fact["ansible_facts"]["c"]):
             assert set(creds) == CREDENTIAL
             assert creds["api_key"] == PLACEHOLDER_KEY
@@ -230,8 +233,8 @@ def test_check_mode_issues_nothing(lab: Lab) -> None:
 
 def test_cleanup_reports_and_fails_after_doing_all_it_can(lab: Lab) -> None:
     lab.configure()
-    past = lab.mount(clock=lambda: time.time() - 7200)
-    stuck, gone, going = (issue(past, "my-role", 60) for _unused in range(3))
+    with lab.at(-7200) as past:
+        stuck, gone, going = (issue(past, "my-role", 60) for _unused in range(3))
     later = issue(lab.mount(), "my-role", 600)
     lab.double.fault(kind="refuse", status=403, message="not this one", path=stuck["service_account_id"])
     headers = {"path": f"projects/{PROJECT}/service_accounts/{gone['service_account_id']}"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import typing as t
 
 import yaml
@@ -35,7 +34,8 @@ def described(lab: Lab) -> dict[str, dict[str, t.Any]]:
 def prepared(lab: Lab) -> str:
     """Configure a mount with a lease that lives and one that is due; returns the id of the first."""
     lab.configure()
-    issue(lab.mount(clock=lambda: time.time() - 7200), "my-role", 60)
+    with lab.at(-7200) as past:
+        issue(past, "my-role", 60)
     return str(issue(lab.mount(), "my-role")["lease_id"])
 
 

@@ -7,7 +7,6 @@ import ast
 import json
 import re
 import sys
-import time
 import typing as t
 from pathlib import Path
 
@@ -423,7 +422,8 @@ def test_cleanup_sums_up(lab: Lab) -> None:
 
 def test_cleanup_that_cannot_read_a_lease_says_so(lab: Lab) -> None:
     lab.configure()
-    leases.issue(lab.mount(clock=lambda: time.time() - 7200), "my-role", 60)
+    with lab.at(-7200) as past:
+        leases.issue(past, "my-role", 60)
     (file,) = (lab.store_path / "openai" / "leases").glob("*/*")
     file.write_text("not a vaulted file")
     done = lab.command("ansible-playbook", "ephemeral.openai.cleanup")

@@ -7,6 +7,7 @@ import time
 import typing as t
 
 import pytest
+from double.client import Double
 from hypothesis import settings
 from lab import Lab
 
@@ -23,21 +24,31 @@ class Crash(BaseException):
 
 
 class Clock:
-    """The true time plus what a test has moved it by; frozen when it is first asked."""
+    """The time in a test, which stands still until it is moved, here and at OpenAI.
 
-    def __init__(self) -> None:
+    set_wrong makes this one differ from OpenAI's.
+    """
+
+    def __init__(self, double: Double) -> None:
         self.time = float(int(time.time()))
+        self._double = double
+        self._ahead = 0.0
+        self.move(0)
 
     def __call__(self) -> float:
-        return self.time
+        return self.time + self._ahead
 
     def move(self, seconds: float) -> None:
         self.time += seconds
+        self._double.clock(0, frozen_at=self.time)
+
+    def set_wrong(self, ahead: float) -> None:
+        self._ahead = ahead
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock(double: Double) -> Clock:
+    return Clock(double)
 
 
 @pytest.fixture

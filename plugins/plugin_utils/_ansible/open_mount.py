@@ -63,7 +63,7 @@ def _open_mount(_process: int, _network: tuple[str | None, ...], as_json: str) -
             secrets.secrets if secrets else [],
             C.config.get_config_value("DEFAULT_VAULT_ENCRYPT_IDENTITY"),
         )
-    return Mount(name, store, issued_by=_issuer(), log=log)
+    return Mount(name, store, issued_by=_issuer(), log=log, warn=Display().warning)
 
 
 def _issuer() -> dict[str, str]:

@@ -32,7 +32,11 @@ def missing_package(package: str, needed_by: str) -> str:
 
 
 class StoreError(OpenAICredsError):
-    """The store cannot be read or written."""
+    """The store cannot be read or written. may_have_happened says that a write may have taken effect all the same."""
+
+    def __init__(self, text: str, *, may_have_happened: bool = False) -> None:
+        super().__init__(text)
+        self.may_have_happened = may_have_happened
 
 
 class UnreadableError(StoreError):

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 import time
 import typing as t
 from functools import partial
 
+from .clocks import Comparison, compare
 from .errors import Conflict, OpenAICredsError
 from .store.base import Data, Document, Store, Write
 
@@ -40,12 +42,39 @@ class Mount:
     store: Store
     issued_by: dict[str, str] = dataclasses.field(default_factory=dict)
     log: t.Callable[[str], None] = _silent
+    warn: t.Callable[[str], None] = _silent
     clock: t.Callable[[], float] = time.time
     _client: tuple[tuple[str, str, str | None], OpenAI] | None = dataclasses.field(default=None, init=False, repr=False)
+    _comparison: Comparison | None = dataclasses.field(default=None, init=False, repr=False)
 
     def now(self) -> int:
-        """Return the Unix time in whole seconds."""
-        return int(self.clock())
+        """Return the Unix time in whole seconds: OpenAI's, if this machine's clock is known to be far from that."""
+        clock = self.clock()
+        compared = self._comparison
+        ahead = compared.ahead if compared and compared.ahead and compared.holds(clock) else 0
+        return int(clock - ahead)
+
+    @property
+    def far_clock(self) -> Comparison | None:
+        """How this machine's clock compares with OpenAI's, if it is known to be far from that."""
+        return self._comparison if self._comparison and self._comparison.ahead else None
+
+    def recall_far_clock(self, comparison: Comparison) -> None:
+        """Take over what another process has found, if it is about this machine's clock as it is set now."""
+        if self._comparison is None and comparison.holds(self.clock()):
+            self._comparison = comparison
+
+    def learn_time(self) -> None:
+        """Ask OpenAI what time it is, unless one of its answers has told already. Without an answer nothing changes."""
+        if self._comparison is None or not self._comparison.holds(self.clock()):
+            with contextlib.suppress(OpenAICredsError):
+                self.openai().ask_time()
+
+    def _hear_time(self, openai_time: float) -> None:
+        comparison = compare(self.clock(), openai_time)
+        if comparison.ahead and not self.far_clock:
+            self.warn(comparison.warning())
+        self._comparison = comparison
 
     def definitions(self, section: str) -> Data:
         """Return a section of the definitions (config, projects, roles); not to be changed by the caller."""
@@ -114,8 +143,18 @@ class Mount:
         if self._client is None or self._client[0] != access:
             from .openai.client import OpenAI
 
-            client = OpenAI(*access, log=self.log, current_key=partial(self._current_key, config["api_endpoint"]))
+            client = OpenAI(
+                *access,
+                log=self.log,
+                current_key=partial(self._current_key, config["api_endpoint"]),
+                hear_time=self._hear_time,
+            )
             self._client = (access, client)
+        return self._client[1]
+
+    def client_in_use(self) -> OpenAI:
+        """Return the client that openai() has returned last, without a look at the store."""
+        assert self._client is not None
         return self._client[1]
 
     def _current_key(self, endpoint: str) -> str | None:

@@ -19,6 +19,7 @@ from ..rotation.admin_key import own_id, public_rotation, refuse_ending, refuse_
 from ..rotation.schedule import expiry_warning, set_schedule
 from ..store.base import Data
 from .change import Outcome
+from .organization import prove_same_organization
 
 DEFAULT_ENDPOINT = "https://api.openai.com/v1"
 #: What stands in a diff for an admin key that has given way to another.
@@ -69,7 +70,8 @@ def write_config(
     """Configure a mount. What is None stays as it is stored; the stored key stays unless replace_key.
 
     A mount that has leases, or admin keys of a rotation to end, keeps its endpoint and organization, unless force:
-    another one knows nothing of them, and what is not found counts as ended.
+    another one knows nothing of them, and what is not found counts as ended. So a key is only replaced by one of the same
+    organization.
     """
     while True:
         stored = mount.definitions("config") or None
@@ -109,16 +111,25 @@ def write_config(
         if changed and not dry_run:
             mount.store.check_rights()
         warnings: tuple[str, ...] = ()
-        if validate and changed:
+        keys: list[AdminKey] | None = None
+        if validate:
             try:
-                keys = _validate(mount, config)
+                if changed:
+                    keys = _validate(mount, config)
+                else:
+                    _validate_stored(mount, config)
             except OpenAICredsError:
                 if (mount.definitions("config") or None) != stored:
                     continue  # the key may have been rotated away meanwhile
                 raise
+        if keys is not None and changed:
             config["admin_api_key_id"] = config["admin_api_key_id"] or own_id(keys, config["admin_api_key"])
             if config["admin_api_key_id"] is None:
                 warnings = ("admin_api_key_id was not found at OpenAI; give it to be able to rotate the key",)
+        # Where the organization stays named, OpenAI refuses each call with a key of another one.
+        named = stored and stored["organization_id"] and stored["organization_id"] == config["organization_id"]
+        if new and not force and (validate or not named):
+            prove_same_organization(mount, stored, config, "admin_api_key", keys)
         if changed:
             rotation = mount.definitions("rotation")
             refuse_ending(rotation, config["admin_api_key"], config["admin_api_key_id"], "admin_api_key")
@@ -205,3 +216,17 @@ def _validate(mount: Mount, config: Data) -> list[AdminKey]:
         return client.list_admin_keys()
     except ApiError as error:
         raise OpenAICredsError(f"error validating OpenAI configuration: {error}") from None
+
+
+def _validate_stored(mount: Mount, config: Data) -> None:
+    """Raise if OpenAI refuses the key that stays as it is stored, as after the store was set back to before a rotation."""
+    try:
+        OpenAI(
+            config["api_endpoint"], config["admin_api_key"], config["organization_id"], log=mount.log
+        ).list_admin_keys()
+    except ApiError as error:
+        if error.status == 401:
+            raise OpenAICredsError(
+                "error validating OpenAI configuration: the stored admin key does not work any more; give another with "
+                f"update_admin_key: always ({error})"
+            ) from None

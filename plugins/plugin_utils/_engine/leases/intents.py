@@ -15,7 +15,7 @@ from ..names import random_text
 from ..run.processes import is_at_work as _is_at_work
 from ..run.processes import this_process
 from ..store.base import Data, Document, Write
-from .lease import INTENTS, read_lease
+from .lease import INTENTS, check_pins, read_lease
 
 if t.TYPE_CHECKING:
     from ..openai.client import OpenAI
@@ -30,8 +30,12 @@ def is_at_work(intent: Document) -> bool | None:
 
 
 def take_over(mount: Mount, intent: Document) -> Document | None:
-    """Make this process the owner of an interrupted issue; returns None if it turns out to have been finished."""
-    data = {**intent.data, "owner": this_process()}
+    """Make this process the owner of an issue, which fences whoever was at it; returns None if it turns out to have been
+    finished.
+
+    An issuer that is fenced takes its credential back, so nobody may be given what it still writes.
+    """
+    data = {**intent.data, "owner": this_process(), "taken": True}
     mount.store.write(Write(intent.path, data, intent.version))
     taken = Document(intent.path, data, intent.version + 1)
     if read_lease(mount, intent.data["lease"]["lease_id"]) is None:
@@ -42,6 +46,7 @@ def take_over(mount: Mount, intent: Document) -> Document | None:
 
 def accounts_of(client: OpenAI, lease: Data) -> list[str]:
     """Return the ids of the accounts that bear the name which only this lease was to have."""
+    check_pins(client, lease)
     accounts = client.list_service_accounts(lease["project_id"])
     return [account.id for account in accounts if account.name == lease["service_account"]]
 
@@ -60,7 +65,7 @@ def settle(mount: Mount, client: OpenAI, intent: Document, found: t.Sequence[str
             watch = {"kind": "watch", "lease": lease, "created_at": mount.now()}
             mount.store.write(Write(f"{INTENTS}{random_text(16)}", watch))
         clear(mount, intent)
-    elif found or mount.now() >= intent.data["created_at"] + WATCH_SECONDS:
+    elif found or abs(mount.now() - intent.data["created_at"]) >= WATCH_SECONDS:
         mount.store.delete(intent.path)
 
 

@@ -7,8 +7,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import time
 import typing as t
 
+from ..clocks import FAR_SECONDS
 from ..definitions.roles import Role, find_role
 from ..errors import ApiError, OpenAICredsError, StoreError
 from ..mount import Mount
@@ -17,14 +20,16 @@ from ..run.processes import at_work, this_process
 from ..store.base import Data, Document, Write, bucket
 from .find import active_records
 from .intents import abandon, accounts_of, clear, settle
-from .lease import INTENTS, LEASES, credential, lease_path
+from .lease import INTENTS, LEASES, check_pins, credential, lease_path, read_lease
 from .revoke import revoke
 
 if t.TYPE_CHECKING:
-    from ..openai.client import OpenAI
+    from ..openai.client import NewKey, OpenAI
 
 PLACEHOLDER_KEY = "sk-check-mode-placeholder-this-is-not-a-key"
 _CREATE_ROUNDS = 3
+#: Times in answers are whole seconds, and a second may begin while OpenAI makes a key.
+_ROUNDING_SECONDS = 2
 
 
 def placeholder(mount: Mount, role_name: str, ttl: int | None) -> tuple[Data, list[str]]:
@@ -55,6 +60,10 @@ class Claim(t.NamedTuple):
     run: Data
 
 
+class _InDoubt(OpenAICredsError):
+    """It is not known whether the lease is on record, so nothing that it may name can be deleted."""
+
+
 def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | None = None) -> Data:
     """Create a service account with a key, on record from before it exists, and return its credential.
 
@@ -65,12 +74,13 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | N
     role = find_role(mount, role_name)
     duration = _duration(role, ttl)
     for _round in range(_CREATE_ROUNDS):
+        begun = time.monotonic()
         lease = _new_lease(mount, role, duration)
         with at_work(lease["lease_id"]):
             intent = _write_issue_intent(mount, lease, claim)
             mount.store.prepare(writes=1)
             client = _client_for(mount, intent)
-            credential_, unanswered = _issue_once(mount, client, intent, lease)
+            credential_, unanswered = _issue_once(mount, client, intent, lease, begun)
         if credential_:
             return credential_
         if claim:
@@ -80,27 +90,36 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | N
 
 def _client_for(mount: Mount, intent: Document) -> OpenAI:
     """Return a client for what an intent says. It is asked for after that is written: whoever moves the mount to another
-    store says so before looking for intents, so one of them sees the other."""
+    store or endpoint says so before looking for intents, so one of them sees the other."""
     try:
-        return mount.openai()
+        client = mount.openai()
+        check_pins(client, intent.data["lease"])
     except OpenAICredsError:
         clear(mount, intent)
         raise
+    return client
 
 
-def _issue_once(mount: Mount, client: OpenAI, intent: Document, lease: Data) -> tuple[Data | None, ApiError | None]:
+def _issue_once(
+    mount: Mount, client: OpenAI, intent: Document, lease: Data, begun: float
+) -> tuple[Data | None, ApiError | None]:
     """Do what an intent says; returns the credential, or why none came of it and nothing is left of it."""
+    # The next second may have begun since; only more than that is taken off.
+    late = int(time.monotonic() - begun)
+    asked = max(1, lease["duration"] - (late if late > 1 else 0)) if lease["native_expiry"] else None
     try:
-        api_key = _create(mount, client, lease)
+        account_id, key = client.create_service_account(lease["project_id"], lease["service_account"], asked)
     except ApiError as error:
         if not error.may_have_happened:
             clear(mount, intent)
             raise OpenAICredsError(f"service account creation failed: {error}") from None
         unanswered = error
     else:
-        _commit(mount, client, intent, lease, api_key)
-        return credential(lease, api_key), None
+        lease.update(service_account_id=account_id, api_key_id=key.id)
+        _commit(mount, client, intent, lease, key, asked)
+        return credential(lease, key.value), None
     try:
+        _check_owner(mount, intent)
         settle(mount, client, intent, accounts_of(client, lease))
     except OpenAICredsError as error:
         abandon(mount, intent)
@@ -117,8 +136,13 @@ def issue_several(mount: Mount, role_name: str, ttl: int | None, count: int) -> 
     try:
         while len(credentials) < count:
             credentials.append(issue(mount, role_name, ttl))
-    except OpenAICredsError:
-        revoke(mount, active_records(mount, (credential["lease_id"] for credential in credentials)))
+    except OpenAICredsError as error:
+        ended = revoke(mount, active_records(mount, (credential["lease_id"] for credential in credentials)))
+        left = [one.lease["lease_id"] for one in ended if one.error]
+        if left:
+            raise OpenAICredsError(
+                f"{error}; of those issued before, {len(left)} could not be revoked again: {', '.join(left)}"
+            ) from None
         raise
     return credentials
 
@@ -134,6 +158,7 @@ def _name(role: Role) -> str:
 
 
 def _new_lease(mount: Mount, role: Role, duration: int) -> Data:
+    client = mount.openai()
     now = mount.now()
     hour = bucket(now + duration)
     key = mount.store.new_key(f"{LEASES}{hour}", now + duration)
@@ -151,6 +176,8 @@ def _new_lease(mount: Mount, role: Role, duration: int) -> Data:
         "service_account_id": None,
         "api_key_id": None,
         "project_id": role.project_id,
+        "api_endpoint": client.endpoint,
+        "organization_id": client.organization_id,
         "issued_by": mount.issued_by,
     }
 
@@ -166,44 +193,119 @@ def _write_issue_intent(mount: Mount, lease: Data, claim: Claim | None) -> Docum
     return Document(path, data, version + 1)
 
 
-def _create(mount: Mount, client: OpenAI, lease: Data) -> str:
-    """Create the account that a lease names, fill in its ids and return its key."""
-    late = mount.now() - lease["issued_at"]
-    # The next second may have begun since; only more than that is taken off.
-    expires_in = max(1, lease["duration"] - (late if late > 1 else 0)) if lease["native_expiry"] else None
-    account_id, key = client.create_service_account(lease["project_id"], lease["service_account"], expires_in)
-    lease.update(service_account_id=account_id, api_key_id=key.id)
-    return key.value
-
-
-def _commit(mount: Mount, client: OpenAI, intent: Document, lease: Data, api_key: str) -> None:
-    """Limit the key if asked to and record the lease; if that fails, take the account back."""
-    path = lease_path(lease["lease_id"])
+def _commit(mount: Mount, client: OpenAI, intent: Document, lease: Data, key: NewKey, asked: int | None) -> None:
+    """Limit the key if need be and record the lease; where that fails for certain, take the account back."""
     try:
-        if lease["scopes"]:
-            try:
-                client.update_key(lease["project_id"], lease["api_key_id"], scopes=lease["scopes"])
-            except ApiError as error:
-                raise OpenAICredsError(
-                    f"API key creation failed: it could not be limited to its scopes: {error}"
-                ) from None
-        shared = {"claim": intent.path, "api_key": api_key} if "run" in intent.data else {}
-        mount.store.write(Write(path, {**lease, **shared}, due=lease["expires_at"]))
-        current = mount.store.read(intent.path)
-        if current is None or current.version != intent.version:
-            # This process was taken for dead. Whoever took over looks for the lease after taking the intent, and this
-            # one for the intent after writing the lease, so one of them sees the other.
-            raise OpenAICredsError(f"{lease['service_account']} took so long that a cleanup has taken over; try again")
+        due = _limit(mount, client, lease, key, asked)
+        _record(mount, intent, lease, key.value, due)
+        _check_owner(mount, intent)
+    except _InDoubt as error:
+        abandon(mount, intent)
+        raise OpenAICredsError(
+            f"{error}; {lease['service_account']} may exist at OpenAI, the next openai_cleanup looks for it"
+        ) from None
     except OpenAICredsError as error:
-        try:
-            client.delete_service_account(lease["project_id"], lease["service_account_id"])
-            mount.store.delete(path)
-            clear(mount, intent)
-        except OpenAICredsError as second:
-            abandon(mount, intent)
-            raise OpenAICredsError(f"{error}; the next openai_cleanup removes the account ({second})") from None
-        raise
+        _take_back(mount, client, intent, lease, error)
     if "run" not in intent.data:
         # The lease is on record; an intent that stays is dropped by the next cleanup.
         with contextlib.suppress(StoreError):
             mount.store.delete(intent.path)
+
+
+def _limit(mount: Mount, client: OpenAI, lease: Data, key: NewKey, asked: int | None) -> int:
+    """Limit a new key to its scopes and its end, and the lease to what OpenAI says of that; returns when the lease is due.
+
+    OpenAI's clock counts, since it ends the key. asked is how many seconds the key was to live, None for no end.
+    """
+    created = mount.now() if key.created_at is None else key.created_at
+    answered = time.monotonic()
+    end = key.expires_at
+    # A gateway may have dropped what was asked for.
+    unlimited = asked is not None and (end is None or end - created > asked + _ROUNDING_SECONDS)
+    if lease["scopes"] or unlimited:
+        what = "its end" if unlimited else "its scopes"
+        try:
+            changed_end = client.update_key(
+                lease["project_id"],
+                lease["api_key_id"],
+                expires_in=asked if unlimited else None,
+                scopes=lease["scopes"] or None,
+            )
+        except ApiError as error:
+            raise OpenAICredsError(f"API key creation failed: it could not be limited to {what}: {error}") from None
+        end = changed_end if unlimited else end
+    if asked is None:
+        end = created + lease["duration"]
+    elif end is None or end - created > asked + FAR_SECONDS + time.monotonic() - answered:
+        raise OpenAICredsError(
+            "API key creation failed: native_expiry: OpenAI, or a gateway on the way, does not end the key when asked to"
+        )
+    return _set_times(mount, lease, created, end)
+
+
+def _set_times(mount: Mount, lease: Data, created: int, end: int) -> int:
+    """Let a lease end when its key does; returns when it is due."""
+    if mount.far_clock:
+        # So that other processes here need not ask OpenAI what time it is.
+        lease["clock"] = dataclasses.asdict(mount.far_clock)
+    planned = int(lease["expires_at"])
+    longest_after = FAR_SECONDS if not lease["native_expiry"] else _ROUNDING_SECONDS
+    if planned - FAR_SECONDS <= end <= planned + longest_after:
+        # Nearly as planned: the due time that stands in the lease's name still does.
+        lease["expires_at"] = min(planned, end) if lease["native_expiry"] else planned
+        return planned
+    lease["max_expires_at"] += created - lease["issued_at"]
+    lease.update(issued_at=created, expires_at=end, duration=min(lease["duration"], end - created))
+    return end
+
+
+def _record(mount: Mount, intent: Document, lease: Data, api_key: str, due: int) -> None:
+    shared = {"claim": intent.path, "api_key": api_key} if "run" in intent.data else {}
+    try:
+        mount.store.write(Write(lease_path(lease["lease_id"]), {**lease, **shared}, due=due))
+    except StoreError as error:
+        if not error.may_have_happened:
+            raise
+        # A run may be given the key by then, so only a record that is certainly there settles it.
+        recorded = None
+        with contextlib.suppress(StoreError):
+            recorded = read_lease(mount, lease["lease_id"])
+        if recorded is None:
+            raise _InDoubt(str(error)) from None
+
+
+def _check_owner(mount: Mount, intent: Document) -> None:
+    """Raise if somebody has taken over the intent of this process, for having taken this one for dead or to revoke it.
+
+    Whoever takes over looks for the lease after taking the intent, and this one for the intent after writing the lease,
+    so one of them sees the other.
+    """
+    try:
+        current = mount.store.read(intent.path)
+    except StoreError as error:
+        raise _InDoubt(str(error)) from None
+    if current is None or current.version != intent.version:
+        raise OpenAICredsError(
+            f"{intent.data['lease']['service_account']}: openai_lease has revoked it, or a cleanup has taken it over, while "
+            "it was being issued; try again"
+        )
+
+
+def _take_back(mount: Mount, client: OpenAI, intent: Document, lease: Data, error: OpenAICredsError) -> t.NoReturn:
+    """Delete the account of an issue that has failed and its records; raises the error with what became of it."""
+    try:
+        client.delete_service_account(lease["project_id"], lease["service_account_id"])
+    except OpenAICredsError as second:
+        abandon(mount, intent)
+        raise OpenAICredsError(
+            f"{error}; {lease['service_account']} may exist at OpenAI, the next openai_cleanup looks for it ({second})"
+        ) from None
+    try:
+        mount.store.delete(lease_path(lease["lease_id"]))
+        clear(mount, intent)
+    except OpenAICredsError as second:
+        abandon(mount, intent)
+        raise OpenAICredsError(
+            f"{error}; the service account was removed again, and the next openai_cleanup removes its record ({second})"
+        ) from None
+    raise OpenAICredsError(f"{error}; the service account was removed again") from None

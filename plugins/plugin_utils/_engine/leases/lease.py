@@ -9,9 +9,12 @@
                            refused to end, under its own key
 
 Record before effect: before an account is created, an intent holds its exact name; before one is deleted, its lease
-says who is ending it and is due at once. Whatever is interrupted, cleanup finds the record and carries on (see cleanup).
-That a lease is renewed, or being ended, is said by compare-and-set, so that one of two who try at once is refused.
-Lease ids end in the hour and the key, so that a lease is read from its id alone.
+says who is ending it and is due at once; before a key's end is moved, its lease says so, and ends at the earlier of both
+times. Whatever is interrupted, cleanup finds the record and carries on (see cleanup). That a lease is renewed, or being
+ended, is said by compare-and-set, so that one of two who try at once is refused. Lease ids end in the hour and the key,
+so that a lease is read from its id alone.
+
+A lease pins the endpoint and the organization that it was issued at, and ends when OpenAI says that its key does.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ from ..mount import Mount
 from ..run.processes import is_abandoned
 from ..run.processes import is_at_work as _is_at_work
 from ..store.base import Data, Document
+
+if t.TYPE_CHECKING:
+    from ..openai.client import OpenAI
 
 LEASES = "leases/"
 INTENTS = "intents/"
@@ -120,6 +126,39 @@ def is_being_ended(record: Document, now: int, grace: int) -> bool:
     return ending is not None and not is_abandoned(
         _is_at_work(ending["owner"], ending["work"]), ending["at"], now, grace
     )
+
+
+def taken_lease(client: OpenAI, credential: Data) -> Data:
+    """Return what it takes to end the lease of a credential just issued, for a run that has to remember it."""
+    names = ("lease_id", "service_account", "service_account_id", "project_id")
+    pins = {"api_endpoint": client.endpoint, "organization_id": client.organization_id}
+    return {**{name: credential[name] for name in names}, **pins}
+
+
+def check_pins(client: OpenAI, lease: Data) -> None:
+    """Raise unless a client is for the endpoint and the organization that a lease was issued at.
+
+    What was made there is not found elsewhere, and what is not found would count as ended.
+    """
+    endpoint, organization = lease["api_endpoint"], lease["organization_id"]
+    if endpoint != client.endpoint:
+        option, pinned, configured = "api_endpoint", endpoint, client.endpoint
+    elif organization and organization != client.organization_id:
+        option, pinned, configured = "organization_id", organization, client.organization_id or "none"
+    else:
+        return
+    raise OpenAICredsError(
+        f"{option}: {lease['lease_id']} was issued at {pinned} and can only be changed there, but the mount is configured "
+        f"for {configured}; set {option} back in openai_config"
+    )
+
+
+def is_time_to_retry(retry_at: int, now: int) -> bool:
+    """Say whether something that OpenAI has refused may be tried again.
+
+    A time further ahead than the longest wait was written by a clock that was wrong.
+    """
+    return not 0 < retry_at - now <= _LONGEST_RETRY_SECONDS
 
 
 def retry_wait(attempts: int) -> int:

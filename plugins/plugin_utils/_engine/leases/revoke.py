@@ -18,7 +18,7 @@ from ..run.processes import at_work, this_process
 from ..run.threads import concurrently
 from ..store.base import Data, Document, Write
 from .intents import clear
-from .lease import Record, due_at, lease_path, refused_path, retry_wait
+from .lease import Record, check_pins, due_at, lease_path, read_leases, refused_path, retry_wait
 
 if t.TYPE_CHECKING:
     from ..openai.client import OpenAI
@@ -28,14 +28,16 @@ _BATCHES = 3
 
 
 class Ended(t.NamedTuple):
-    """What became of a lease that was to be ended: error is None when its account is gone.
+    """What became of a lease that was to be ended: error is None when its account and its record are gone.
 
-    intent is the record of OpenAI's last refusal, if there has been one.
+    intent is the record of OpenAI's last refusal, if there has been one; dropped says that in spite of an error there is no
+    record any more.
     """
 
     lease: Data
     error: str | None
     intent: Document | None = None
+    dropped: bool = False
 
 
 def revoke(
@@ -49,7 +51,7 @@ def revoke(
     """End leases, and their records as that goes on; returns those that were to end.
 
     With force their records go even if OpenAI refuses; with only_due, one that somebody else renews or ends at the same
-    time is left to them.
+    time is left to them. Without it somebody wants the keys ended whatever the store is able to record, so they end first.
     """
     size = mount.store.batch
     batches = _batches(leases, size)
@@ -67,17 +69,21 @@ def revoke(
             try:
                 batch = _mark(mount, batch, ending, only_due)
             except StoreError:
-                # Ending a key needs no record to be safe, and a full disk must not prevent it.
-                if not force:
+                # A full disk must not prevent what was asked for. Unmarked, a lease may just have been renewed, so what is
+                # ended for being due has to wait.
+                if only_due:
                     raise
             # As with an issue, after that: if the mount moves, either this sees it or the move sees what is marked.
             client = mount.openai()
-            ended = list(concurrently(lambda record: _delete(client, calls, record), batch, concurrency))
-            _record_ended(mount, ended, force)
         except OpenAICredsError as error:
             # Others have ended and are to be told of. What was marked is finished by the next cleanup.
             return [Ended(record.lease, str(error)) for record in batch]
-        return ended
+        ended = list(concurrently(lambda record: _delete(client, calls, record), batch, concurrency))
+        try:
+            _record_ended(mount, ended, force)
+        except StoreError as error:
+            return [one._replace(error=one.error or _unrecorded(error)) for one in ended]
+        return [one._replace(dropped=force and one.error is not None) for one in ended]
 
     # Those that are known need no more threads than there are of them.
     every = [*first, *batches] if isinstance(leases, t.Sequence) else itertools.chain(first, batches)
@@ -85,6 +91,29 @@ def revoke(
     with at_work(work):
         ended = concurrently(end, every, at_once)
         return [one for some in ended for one in some]
+
+
+def revoke_taken(mount: Mount, taken: t.Sequence[Data], *, concurrency: int) -> list[Ended]:
+    """End the leases that a run took; returns those that were to end.
+
+    taken are the leases as the run knows them. One that the store does not know any more may have ended, or the store was
+    set back to what it was before: it is ended by what the run knows.
+    """
+    found = {document.data["lease_id"]: document for document in read_leases(mount, [one["lease_id"] for one in taken])}
+    mount.check_is_here()
+    active = [Record(known.data, "active", known, None) for known in found.values() if "ending" not in known.data]
+    ended = revoke(mount, active, concurrency=concurrency)
+    paths = {refused_path(one["lease_id"]): one for one in taken if one["lease_id"] not in found}
+    refused = {document.path for document in mount.store.read_each(list(paths))}
+    lost = [Record(one, "active", None, None) for path, one in paths.items() if path not in refused]
+    if lost:
+        client, calls = mount.openai(), threading.Semaphore(concurrency)
+        ended += concurrently(lambda record: _delete(client, calls, record), lost, concurrency)
+    return ended
+
+
+def _unrecorded(error: StoreError) -> str:
+    return f"its key is ended at OpenAI, but its record stays until it can be removed: {error}"
 
 
 def _batches(leases: t.Iterable[Record], size: int) -> t.Iterator[list[Record]]:
@@ -129,7 +158,7 @@ def _mark_one(mount: Mount, record: Record, mark: Write, ending: Data, only_due:
 
 def _being_ended(mount: Mount, record: Document, ending: Data) -> Write:
     # Nobody is given the key any more.
-    data = {name: value for name, value in record.data.items() if name != "api_key"}
+    data = {name: value for name, value in record.data.items() if name not in ("api_key", "renewing")}
     data["ending"] = {**ending, "at": mount.now()}
     return Write(record.path, data, record.version, due=due_at(record.path, data))
 
@@ -142,6 +171,7 @@ def _marked(record: Record, mark: Write) -> Record:
 def _delete(client: OpenAI, calls: threading.Semaphore, record: Record) -> Ended:
     lease = record.lease
     try:
+        check_pins(client, lease)
         with calls:
             client.delete_service_account(lease["project_id"], lease["service_account_id"])
     except OpenAICredsError as error:
@@ -169,7 +199,7 @@ def _refused(mount: Mount, lease: Data, error: str, before: Document | None) -> 
     attempts = before.data["attempts"] + 1 if before else 1
     data = {
         "kind": "revoke",
-        "lease": {name: value for name, value in lease.items() if name not in ("api_key", "ending")},
+        "lease": {name: value for name, value in lease.items() if name not in ("api_key", "ending", "renewing")},
         "attempts": attempts,
         "error": error,
         "retry_at": mount.now() + retry_wait(attempts),

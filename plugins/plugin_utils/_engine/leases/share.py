@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 
+from ..clocks import Comparison
 from ..errors import Conflict
 from ..mount import Mount
 from ..run.processes import this_run
@@ -50,6 +51,8 @@ def shared_credential(mount: Mount, role_name: str, ttl: int | None, min_remaini
                 if taken:
                     settle(mount, client, taken, accounts_of(client, taken.data["lease"]))
                 continue
+            if "clock" in lease:
+                mount.recall_far_clock(Comparison(**lease["clock"]))
             remaining = lease["expires_at"] - mount.now()
             if "ending" not in lease and remaining > 0 and remaining >= _least(min_remaining, lease["duration"]):
                 return credential(lease, lease["api_key"]), False
@@ -60,6 +63,9 @@ def shared_credential(mount: Mount, role_name: str, ttl: int | None, min_remaini
 
 
 def _lease(mount: Mount, claim: Document) -> Data | None:
+    if "taken" in claim.data:
+        # Its issuer takes back what it may still write.
+        return None
     lease = read_lease(mount, claim.data["lease"]["lease_id"])
     return lease.data if lease else None
 

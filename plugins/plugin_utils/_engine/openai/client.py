@@ -77,11 +77,12 @@ class ServiceAccount:
 
 @dataclasses.dataclass(frozen=True)
 class NewKey:
-    """A key as OpenAI shows it once. expires_at is a Unix time, or None."""
+    """A key as OpenAI shows it once. expires_at is a Unix time, or None; so is created_at where the answer lacks it."""
 
     id: str
     value: str = dataclasses.field(repr=False)
     expires_at: int | None
+    created_at: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,8 +129,8 @@ class OpenAI:
     """One organization of OpenAI, seen with its admin key.
 
     log gets one line per attempt, never with a secret. current_key is asked when OpenAI refuses the key: if the admin
-    key has been rotated meanwhile, the call is made again with the one that it returns. The object may be used by
-    several threads at once.
+    key has been rotated meanwhile, the call is made again with the one that it returns. hear_time gets OpenAI's Unix time
+    as often as an answer tells it. The object may be used by several threads at once.
     """
 
     def __init__(
@@ -140,15 +141,18 @@ class OpenAI:
         *,
         log: t.Callable[[str], None],
         current_key: t.Callable[[], str | None] = lambda: None,
+        hear_time: t.Callable[[float], None] = lambda _time: None,
         sleep: t.Callable[[float], None] = time.sleep,
     ) -> None:
         if not HAS_HTTPX:
             raise OpenAICredsError(missing_package("httpx", "ephemeral.openai"))
         if _TLS is None:
             raise OpenAICredsError("SSL_CERT_FILE, SSL_CERT_DIR: the certificates that they name cannot be read")
-        self._endpoint = check_endpoint(endpoint, "api_endpoint")
+        self.organization_id = organization_id
+        self.endpoint = self._endpoint = check_endpoint(endpoint, "api_endpoint")
         self._key = admin_api_key
         self._current_key = current_key
+        self._hear_time = hear_time
         self._log = log
         self._sleep = sleep
         self._projects_seen: set[str] = set()
@@ -176,7 +180,10 @@ class OpenAI:
         try:
             key = _field(answer, "api_key", dict)
             return _field(answer, "id", str), NewKey(
-                _field(key, "id", str), _field(key, "value", str), _optional_time(key, "expires_at")
+                _field(key, "id", str),
+                _field(key, "value", str),
+                _optional_time(key, "expires_at"),
+                _optional_time(key, "created_at"),
             )
         except _Malformed as error:
             raise ApiError(f"OpenAI's answer cannot be understood: {error}", may_have_happened=True) from None
@@ -209,14 +216,34 @@ class OpenAI:
 
     def update_key(
         self, project_id: str, key_id: str, *, expires_in: int | None = None, scopes: list[str] | None = None
-    ) -> None:
-        """Change when a key of a project ends, in seconds from now, or what it may be used for."""
+    ) -> int | None:
+        """Change when a key of a project ends, in seconds from now, or what it may be used for.
+
+        Returns the Unix time at which the key ends, or None if that is never.
+        """
         body: Answer = {}
         if expires_in is not None:
             body["expires_in_seconds"] = expires_in
         if scopes is not None:
             body["scopes"] = scopes
-        self._call("POST", f"{_project(project_id)}/api_keys/{quote(key_id, safe='')}", body=body)
+        answer = self._call("POST", f"{_project(project_id)}/api_keys/{quote(key_id, safe='')}", body=body)
+        try:
+            return _optional_time(answer, "expires_at")
+        except _Malformed as error:
+            raise ApiError(f"OpenAI's answer cannot be understood: {error}", may_have_happened=True) from None
+
+    def has_project(self, project_id: str) -> bool:
+        """Say whether the organization has this project, be it archived."""
+        try:
+            return self._call("GET", _project(project_id)).get("id") == project_id
+        except ApiError as error:
+            if error.status not in (403, 404):
+                raise
+            return False
+
+    def ask_time(self) -> None:
+        """Make a call that changes nothing, so that hear_time is told the time."""
+        self._page("/organization/projects")
 
     def list_admin_keys(self) -> list[AdminKey]:
         """Return all admin keys of the organization."""
@@ -349,6 +376,7 @@ class OpenAI:
             headers = {"Authorization": f"Bearer {key}"}
             with self._http.stream(method, self._endpoint + path, json=body, params=query, headers=headers) as response:
                 seen, request_id = str(response.status_code), _request_id(response, key)
+                self._tell_time(response)
                 content = _read(response)
         except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
             seen = type(error).__name__
@@ -369,6 +397,10 @@ class OpenAI:
             milliseconds = (time.monotonic() - started) * 1000
             self._log(f"OpenAI {where} {seen} {request_id or '-'} {milliseconds:.0f} ms attempt {attempt}")
         return self._judge(where, response, content, create, request_id, key)
+
+    def _tell_time(self, response: httpx.Response) -> None:
+        with contextlib.suppress(KeyError, ValueError, TypeError, OverflowError):  # no date, or none that can be read
+            self._hear_time(email.utils.parsedate_to_datetime(response.headers["date"]).timestamp())
 
     def _judge(
         self, where: str, response: httpx.Response, content: bytes, create: bool, request_id: str | None, key: str

@@ -18,8 +18,8 @@ What is left is in the section rotation of the definitions, where every change i
     intent   at most one, so rotations exclude each other: name, replaces (the id of the old key), overlap, expires_in,
              owner, since; and key (id, value, expires_at) as soon as it is stored
     watches  names of keys that a create without an answer may have made, or may still make: name, until
-    ending   keys that are to be deleted: id, digest (of the value, where there was one), ends_at, attempts, error,
-             retry_at. A key in here never becomes the mount's key again
+    ending   keys that are to be deleted: id, digest (of the value, where there was one), ends_at, overlap (how long
+             before that it was replaced), attempts, error, retry_at. A key in here never becomes the mount's key again
 
 An intent without a key that was left becomes a watch; one with a key is carried on.
 """
@@ -32,10 +32,12 @@ import hashlib
 import time
 import typing as t
 
+from ..clocks import FAR_SECONDS
+from ..definitions.organization import prove_same_organization
 from ..durations import rfc3339
 from ..errors import ApiError, OpenAICredsError, StoreError
 from ..leases.intents import WATCH_SECONDS
-from ..leases.lease import retry_wait
+from ..leases.lease import is_time_to_retry, retry_wait
 from ..mount import Mount
 from ..names import check_openai_id, random_text
 from ..openai.client import AdminKey, NewKey, OpenAI, check_key
@@ -127,6 +129,8 @@ def adopt(mount: Mount, value: str, key_id: str, *, overlap: int, dry_run: bool)
     right = any(key.id == key_id and key.fits(value) is not False for key in keys)
     if not right or key_id == config["admin_api_key_id"]:
         raise OpenAICredsError(f"new_admin_api_key_id: {key_id} is not the id of the key in new_admin_api_key")
+    after = {**config, "admin_api_key": value, "admin_api_key_id": key_id}
+    prove_same_organization(mount, config, after, "new_admin_api_key", keys)
     # With an admin key that is gone already, there is nothing to end.
     gone = config["admin_api_key_id"] and config["admin_api_key_id"] not in (key.id for key in keys)
     replaces = None if gone else _id_of(config, keys)
@@ -342,6 +346,13 @@ def _create(mount: Mount, intent: Data) -> None:
         raise
     if not stored:
         _overtaken(mount, client, key.id)
+    expires_in = intent["expires_in"]
+    if expires_in and (key.expires_at is None or key.expires_at > mount.now() + expires_in + FAR_SECONDS):
+        _change(mount, intent, lambda data, rotation: _let_intent_end(data, mount.now()))
+        raise OpenAICredsError(
+            "expires_in: OpenAI, or a gateway on the way, does not end the new admin key when asked to; it is deleted again, "
+            "the old one stays"
+        )
 
 
 def _prove(mount: Mount, client: OpenAI, intent: Data) -> None:
@@ -387,7 +398,7 @@ def _put(mount: Mount, data: Data, key: NewKey, name: str | None, replaces: str 
     """Make a key the mount's, and let the one before it end. name is that of a key which a rotation has made."""
     now, config = mount.now(), data["config"]
     if replaces:
-        _let_end(data, replaces, now + overlap, config["admin_api_key"])
+        _let_end(data, replaces, now, config["admin_api_key"], overlap)
     config.update(
         admin_api_key=key.value,
         admin_api_key_id=key.id,
@@ -465,7 +476,12 @@ def _search(mount: Mount, report: Report, dry_run: bool) -> None:
         for watch in watches:
             for key_id in found.get(watch["name"], ()):
                 _let_end(data, key_id, mount.now())
-        left = [watch for watch in watches if watch["name"] not in found and mount.now() < watch["until"]]
+        # A watch that is to last longer than any does was written by a clock that was wrong.
+        left = [
+            watch
+            for watch in watches
+            if watch["name"] not in found and 0 < watch["until"] - mount.now() <= WATCH_SECONDS
+        ]
         rotation["watches"] = left
         _tidy(data)
         return len(left) < len(watches)
@@ -483,10 +499,10 @@ def _digest(value: str) -> str:
     return hashlib.sha256(value.encode()).hexdigest()
 
 
-def _let_end(data: Data, key_id: str, ends_at: int, value: str | None = None) -> bool:
-    """Put a key on record as one to be deleted."""
+def _let_end(data: Data, key_id: str, now: int, value: str | None = None, overlap: int = 0) -> bool:
+    """Put a key on record as one to be deleted when the overlap is over."""
     ending = data.setdefault("rotation", {}).setdefault("ending", [])
-    entry = {"id": key_id, "digest": _digest(value) if value else None, "ends_at": ends_at}
+    entry = {"id": key_id, "digest": _digest(value) if value else None, "ends_at": now + overlap, "overlap": overlap}
     ending.append({**entry, "attempts": 0, "error": None, "retry_at": 0})
     return True
 
@@ -500,9 +516,12 @@ def _end_due(mount: Mount, report: Report, *, dry_run: bool = False) -> None:
     """Delete the keys whose time has come, with the mount's key; one that will not go stays on record."""
     current = mount.definitions("config").get("admin_api_key_id")
     for entry in mount.definitions("rotation").get("ending", []):
+        if entry["ends_at"] - mount.now() > entry["overlap"] + FAR_SECONDS:
+            # Either the clock that wrote this was wrong, or this machine's is.
+            mount.learn_time()
         now, key_id = mount.now(), entry["id"]
         error = entry["error"]
-        if entry["ends_at"] <= now and entry["retry_at"] <= now and key_id != current:
+        if _has_ended(entry, now) and is_time_to_retry(entry["retry_at"], now) and key_id != current:
             try:
                 if not dry_run:
                     mount.openai().delete_admin_key(key_id)
@@ -516,6 +535,11 @@ def _end_due(mount: Mount, report: Report, *, dry_run: bool = False) -> None:
                 report.ended.append(key_id)
         if error:
             report.failed[key_id] = error
+
+
+def _has_ended(entry: Data, now: int) -> bool:
+    """Say whether a key's overlap is over. An end further ahead than the overlap was written by a clock that was wrong."""
+    return not 0 < entry["ends_at"] - now <= entry["overlap"] + FAR_SECONDS
 
 
 def _record_end(mount: Mount, key_id: str, error: str | None) -> None:

@@ -94,12 +94,12 @@ class KVEngine:
         except hvac.exceptions.InvalidPath:
             raise StoreError(self._no_engine()) from None
         if not isinstance(answer, dict):
-            raise StoreError(STRANGER.format(url=self._connected().url))
+            raise StoreError(STRANGER.format(url=self._connected().url), may_have_happened=True)
         ends = (answer.get("data") or {}).get("deletion_time")
         if ends:
             if not version:
                 self.destroy(path)
-            raise StoreError(self._vanishing(path, ends))
+            raise StoreError(self._vanishing(path, ends), may_have_happened=bool(version))
 
     def destroy(self, path: str) -> None:
         """Remove a secret with its metadata and all its versions."""
@@ -164,7 +164,7 @@ class KVEngine:
 
     def _request(self, what: str, method: str, url: str, path: str, **options: t.Any) -> t.Any:
         """Make a request; raises StoreError for what went wrong, but for what its caller has to judge."""
-        client = self._connected()
+        client, is_write = self._connected(), what in ("create", "update")
         try:
             return client.adapter.request(method, f"/v1/{self._mount_point}/{url}", **options)
         except hvac.exceptions.VaultError as error:
@@ -183,12 +183,12 @@ class KVEngine:
                     ) from None
                 raise
             if isinstance(error, hvac.exceptions.InvalidRequest) and is_from_vault(error):
-                if what not in ("create", "update"):
+                if not is_write:
                     raise StoreError(f"kv_path: Vault refuses to {what} {self.shown(path)}: {reason(error)}") from None
                 raise
-            raise StoreError(failure(error, client.url, client.adapter.proxy)) from None
+            raise StoreError(failure(error, client.url, client.adapter.proxy), may_have_happened=is_write) from None
         except requests.RequestException as error:
-            raise StoreError(failure(error, client.url, client.adapter.proxy)) from None
+            raise StoreError(failure(error, client.url, client.adapter.proxy), may_have_happened=is_write) from None
 
     def _forbidden(self, error: hvac.exceptions.Forbidden, what: str, path: str) -> StoreError:
         if is_unknown_token(error):

@@ -12,7 +12,7 @@ import typing as t
 from ..durations import rfc3339
 from ..errors import Conflict, OpenAICredsError, StoreError
 from ..leases.intents import is_at_work, settle, take_over
-from ..leases.lease import INTENTS, LEASES, Record, is_being_ended, read_lease
+from ..leases.lease import INTENTS, LEASES, Record, check_pins, is_being_ended, is_time_to_retry, read_lease
 from ..leases.revoke import Ended, revoke
 from ..mount import Mount
 from ..rotation.admin_key import recover
@@ -52,7 +52,7 @@ def cleanup(
     now = mount.now()
     survey = mount.store.survey(LEASES, now, tidy=not dry_run)
     # Without an admin key nothing is acted on, but all of it is told.
-    ending = itertools.islice(_due(survey, refused, waiting, now, grace, result), None if unconfigured else left)
+    ending = itertools.islice(_due(mount, survey, refused, waiting, grace, result), None if unconfigured else left)
     if dry_run or unconfigured:
         ended = [Ended(record.lease, unconfigured) for record in ending]
     else:
@@ -83,21 +83,31 @@ def _tidy(mount: Mount, spent: t.Sequence[str], result: Data) -> None:
 
 
 def _due(
+    mount: Mount,
     survey: Survey,
     refused: t.Sequence[Document],
     waiting: t.Sequence[Document],
-    now: int,
     grace: int,
     result: Data,
 ) -> t.Iterator[Record]:
     """Yield what has to be ended now: what was refused and is to be tried again, and leases that are due or were being
-    ended."""
+    ended.
+
+    What this machine's clock says is due may not be by OpenAI's, which counts; it is asked for once something is.
+    """
     for intent in refused:
         yield Record(intent.data["lease"], "failed", None, intent)
     known = {intent.data["lease"]["lease_id"] for intent in (*refused, *waiting)}
     try:
+        asked = False
         for document in survey.due:
-            if document.data["lease_id"] not in known and not is_being_ended(document, now, grace):
+            if not asked:
+                mount.learn_time()
+                asked = True
+            now, end = mount.now(), document.data["expires_at"]
+            if "ending" not in document.data and now < end:
+                survey.add_later(end)
+            elif document.data["lease_id"] not in known and not is_being_ended(document, now, grace):
                 yield Record(document.data, "expired", document, None)
     except StoreError as error:
         # What has been found so far ends all the same.
@@ -125,7 +135,7 @@ def _sort_intents(mount: Mount, grace: int) -> tuple[list[str], list[Document], 
     for intent in mount.store.scan(INTENTS):
         data = intent.data
         if data["kind"] == "revoke":
-            again = data["retry_at"] <= now and not is_being_ended(intent, now, grace)
+            again = is_time_to_retry(data["retry_at"], now) and not is_being_ended(intent, now, grace)
             (refused if again else waiting).append(intent)
         elif data["kind"] == "watch":
             interrupted.append(intent)
@@ -169,6 +179,9 @@ class _Recovery:
 
     def run(self, intents: t.Sequence[Document], limit: int | None) -> int | None:
         """Recover what may be, at most limit leases; returns how many may still be acted on."""
+        if intents:
+            # Whose lease has ended, and whether a watch has lasted, is judged by OpenAI's clock.
+            self._mount.learn_time()
         for intent in intents:
             if limit is not None and len(self._result["recovered"]) >= limit:
                 break
@@ -211,6 +224,7 @@ class _Recovery:
             self._result["recovered"].append(lease["lease_id"])
 
     def _accounts_of(self, lease: Data) -> list[str]:
+        check_pins(self._openai(), lease)
         project_id = lease["project_id"]
         if project_id not in self._accounts:
             names = self._accounts[project_id] = {}

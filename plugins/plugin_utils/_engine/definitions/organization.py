@@ -1,0 +1,91 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which organization a mount belongs to, and the proof that another admin key belongs to the same.
+
+An organization that knows nothing of a lease answers as if the lease had ended. So a key is only changed where one of
+these shows that the organization stays: OpenAI lists the old key to the new one, or the new one to the old one, or lets
+the new key see a project of the mount's.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ..errors import ApiError, OpenAICredsError
+from ..leases.find import records
+from ..leases.lease import INTENTS
+from ..mount import Mount
+from ..openai.client import AdminKey, OpenAI
+from ..store.base import Data
+
+
+def prove_same_organization(
+    mount: Mount, before: Data | None, after: Data, option: str, keys: t.Sequence[AdminKey] | None = None
+) -> None:
+    """Raise unless the key of a new config belongs to the organization of what the mount has.
+
+    before is the config with the old key, None if there is none any more; keys are the admin keys that OpenAI lists to the
+    new one, if they are known.
+    """
+    if before is None:
+        _refuse_other_endpoint(mount, after)
+    projects = _projects(mount)
+    if not projects and not mount.definitions("rotation"):
+        return
+    client = _client(mount, after)
+    if before is not None:
+        keys = _listed(client) if keys is None else keys
+        if _has(keys, before["admin_api_key_id"], before["admin_api_key"]):
+            return
+        if _has(_listed(_client(mount, before)), after["admin_api_key_id"], after["admin_api_key"]):
+            return
+    try:
+        if any(client.has_project(project_id) for project_id in projects):
+            return
+    except ApiError as error:
+        raise OpenAICredsError(
+            f"{option}: it could not be proved that this key belongs to the organization of mount {mount.name!r}: {error}"
+        ) from None
+    raise OpenAICredsError(
+        f"{option}: this key belongs to another organization than mount {mount.name!r}: OpenAI shows it neither the mount's "
+        "admin key nor any project of the mount's; use another mount for another organization"
+    )
+
+
+def _refuse_other_endpoint(mount: Mount, after: Data) -> None:
+    elsewhere = {record.lease["api_endpoint"] for record in records(mount)} - {after["api_endpoint"]}
+    if elsewhere:
+        raise OpenAICredsError(
+            f"api_endpoint: a mount cannot move while it has leases; those that mount {mount.name!r} still has were issued "
+            f"at {', '.join(sorted(elsewhere))}"
+        )
+
+
+def _projects(mount: Mount) -> list[str]:
+    """Return the projects in which the mount has made something, or may."""
+    found = {entry["project_id"] for entry in mount.definitions("projects").values()}
+    found |= {entry["project_id"] for entry in mount.definitions("roles").values()}
+    found |= {record.lease["project_id"] for record in records(mount)}
+    found |= {intent.data["lease"]["project_id"] for intent in mount.store.scan(INTENTS) if "lease" in intent.data}
+    return sorted(found - {None})
+
+
+def _client(mount: Mount, config: Data) -> OpenAI:
+    return OpenAI(config["api_endpoint"], config["admin_api_key"], config["organization_id"], log=mount.log)
+
+
+def _listed(client: OpenAI) -> list[AdminKey]:
+    """Return the admin keys that OpenAI lists to a client; none where its key may not list them, or is dead."""
+    try:
+        return client.list_admin_keys()
+    except ApiError:
+        return []
+
+
+def _has(keys: t.Sequence[AdminKey], key_id: str | None, value: str) -> bool:
+    """Say whether a key is among those listed: by its id, or where that is not known by what is shown of its value."""
+    if key_id is None:
+        return any(key.fits(value) for key in keys)
+    return any(key.id == key_id and key.fits(value) is not False for key in keys)

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A mount stays with its organization and its endpoint, and so do its leases."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from double.client import Double
+from lab import PROJECT, Lab
+from unit.test_leases import opens_models, record_of, refused
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import (
+    delete_config,
+    write_config,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.projects import delete_project
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.roles import delete_role
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.admin_key import adopt
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
+
+if t.TYPE_CHECKING:
+    from unit.conftest import Clock
+
+Crash = t.Callable[..., t.ContextManager[None]]
+
+
+def configure(mount: Mount, key: str | None, **options: t.Any) -> None:
+    given = {
+        "admin_api_key_id": None,
+        "organization_id": None,
+        "api_endpoint": None,
+        "replace_key": True,
+        "validate": True,
+        "dry_run": False,
+        **options,
+    }
+    write_config(mount, admin_api_key=key, **given)
+
+
+def clean(mount: Mount) -> dict[str, t.Any]:
+    return cleanup(mount, orphans="delete", max_concurrency=4, limit=None, grace=0, dry_run=False)
+
+
+@pytest.fixture
+def unnamed(lab: Lab, mount: Mount) -> Mount:
+    """A configured mount that does not name its organization."""
+
+    def forget(data: dict[str, t.Any]) -> bool:
+        data["config"]["organization_id"] = None
+        return True
+
+    mount.define(forget)
+    return mount
+
+
+@pytest.fixture
+def other(lab: Lab) -> dict[str, t.Any]:
+    """The admin key of another organization."""
+    state = lab.double.add_organization("org-other", ["proj_other"])
+    return dict(state["admin_keys"][0])
+
+
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("has", ["lease", "role", "project"])
+def test_the_key_of_another_organization_is_refused(
+    lab: Lab, unnamed: Mount, other: dict[str, t.Any], validate: bool, dry_run: bool, has: str
+) -> None:
+    if has == "lease":
+        issue(unnamed, "my-role")
+    if has != "role":
+        delete_role(unnamed, "my-role", dry_run=False)
+    if has != "project":
+        delete_project(unnamed, "lab", dry_run=False)
+    before = unnamed.definitions("config")
+    text = refused(configure, unnamed, other["value"], validate=validate, dry_run=dry_run)
+    assert text.startswith("admin_api_key:") and "another organization" in text
+    text = refused(adopt, unnamed, other["value"], other["id"], overlap=0, dry_run=dry_run)
+    assert text.startswith("new_admin_api_key:") and "another organization" in text
+    assert unnamed.definitions("config") == before and len(lab.leases()) == len(lab.accounts())
+
+
+def test_a_mount_that_has_nothing_may_go_to_another_organization(
+    lab: Lab, unnamed: Mount, other: dict[str, t.Any]
+) -> None:
+    delete_role(unnamed, "my-role", dry_run=False)
+    delete_project(unnamed, "lab", dry_run=False)
+    configure(unnamed, other["value"])
+    assert unnamed.definitions("config")["admin_api_key_id"] == other["id"]
+
+
+@pytest.mark.parametrize("old_key", ["lives", "is gone", "is not known by its id"])
+@pytest.mark.parametrize("adopted", [True, False])
+def test_another_key_of_the_same_organization_is_taken(
+    lab: Lab, unnamed: Mount, other: dict[str, t.Any], old_key: str, adopted: bool
+) -> None:
+    issue(unnamed, "my-role")
+    new = lab.double.add_admin_key("by hand")
+    if old_key == "is gone":
+        OpenAI(lab.double.url, new["value"], None, log=print).delete_admin_key(lab.double.admin_key_id)
+    elif old_key == "is not known by its id":
+
+        def forget(data: dict[str, t.Any]) -> bool:
+            data["config"]["admin_api_key_id"] = None
+            return True
+
+        unnamed.define(forget)
+    if adopted:
+        adopt(unnamed, new["value"], new["id"], overlap=0, dry_run=False)
+    else:
+        configure(unnamed, new["value"])
+    assert unnamed.definitions("config")["admin_api_key_id"] == new["id"]
+
+
+def test_by_force_it_is_taken_and_the_leases_stay_on_record(lab: Lab, unnamed: Mount, other: dict[str, t.Any]) -> None:
+    creds = issue(unnamed, "my-role")
+    configure(unnamed, other["value"], force=True)
+    assert unnamed.definitions("config")["admin_api_key"] == other["value"]
+    assert opens_models(lab, creds["api_key"])
+
+
+def test_what_a_removed_config_has_left_is_only_taken_up_by_the_same_organization(
+    lab: Lab, unnamed: Mount, other: dict[str, t.Any]
+) -> None:
+    creds = issue(unnamed, "my-role")
+    delete_config(unnamed, force=True, dry_run=False)
+    assert "another organization" in refused(configure, unnamed, other["value"], api_endpoint=lab.double.url)
+    text = refused(configure, unnamed, other["value"], api_endpoint="http://127.0.0.1:1/v1", validate=False)
+    assert text.startswith("api_endpoint:")
+    configure(unnamed, lab.double.admin_key, api_endpoint=lab.double.url)
+    assert not any(one.error for one in revoke(unnamed, [record_of(unnamed, creds)]))
+    assert lab.accounts() == set()
+
+
+def test_a_stored_key_that_is_dead_is_noticed(lab: Lab, mount: Mount) -> None:
+    """As after a store was set back to before a rotation."""
+    new = lab.double.add_admin_key("by hand")
+    configure(mount, None, replace_key=False)
+    OpenAI(lab.double.url, new["value"], None, log=print).delete_admin_key(lab.double.admin_key_id)
+    text = refused(configure, mount, lab.double.admin_key, replace_key=False)
+    assert "the stored admin key does not work any more" in text and "update_admin_key: always" in text
+    configure(mount, None, replace_key=False, validate=False)
+    configure(mount, new["value"])
+    assert lab.admin_key_works()
+
+
+# Endpoints.
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> t.Iterator[Double]:
+    """Another endpoint, which has the same project."""
+    with Double(organization="org-lab", projects=[PROJECT]) as double:
+        yield double
+
+
+def move_to(mount: Mount, there: Double) -> None:
+    configure(mount, there.admin_key, api_endpoint=there.url, force=True)
+
+
+def test_leases_end_only_where_they_were_issued(lab: Lab, mount: Mount, clock: Clock, elsewhere: Double) -> None:
+    due, revoked, renewed = issue(mount, "my-role", 60), issue(mount, "my-role"), issue(mount, "my-role")
+    move_to(mount, elsewhere)
+    (ended,) = revoke(mount, [record_of(mount, revoked)])
+    assert str(ended.error).startswith("api_endpoint:") and lab.double.url in str(ended.error)
+    assert refused(renew, mount, record_of(mount, renewed), 60, dry_run=False).startswith("api_endpoint:")
+    clock.move(60)
+    elsewhere.clock(0, frozen_at=clock.time)
+    failed = {one["lease_id"] for one in clean(mount)["failed"]}
+    assert failed == {due["lease_id"], revoked["lease_id"]}
+    assert not [call for call in elsewhere.requests() if call["method"] != "GET"]
+    assert len(lab.accounts()) == 3 == len(lab.leases())
+    configure(mount, lab.double.admin_key, api_endpoint=lab.double.url, force=True)
+    clock.move(60)
+    clean(mount)
+    assert lab.accounts() == {renewed["service_account"]}
+    elsewhere.reset()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_interrupted_issue_is_looked_for_where_it_was_made(
+    lab: Lab, mount: Mount, clock: Clock, crash: Crash, elsewhere: Double, shared: bool
+) -> None:
+    with crash("create_service_account", after=True):
+        if shared:
+            shared_credential(mount, "my-role", None, 300)
+        else:
+            issue(mount, "my-role")
+    move_to(mount, elsewhere)
+    if shared:
+        assert refused(shared_credential, mount, "my-role", None, 300).startswith("api_endpoint:")
+    result = clean(mount)
+    assert result["recovered"] == [] and "api_endpoint:" in result["failed"][0]["error"]
+    assert len(lab.accounts()) == 1 and list(lab.leases().values()) == ["pending"]
+    configure(mount, lab.double.admin_key, api_endpoint=lab.double.url, force=True)
+    assert len(clean(mount)["recovered"]) == 1
+    assert lab.accounts() == set()
+    elsewhere.reset()
+
+
+def test_an_issue_under_way_stays_where_it_began(
+    lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch, elsewhere: Double
+) -> None:
+    true = OpenAI.create_service_account
+
+    def create(self: OpenAI, *args: t.Any) -> t.Any:
+        monkeypatch.undo()
+        move_to(lab.mount(clock=mount.clock), elsewhere)
+        return true(self, *args)
+
+    monkeypatch.setattr(OpenAI, "create_service_account", create)
+    lab.double.fault(kind="drop_after", method="POST", path="/service_accounts$", times=1)
+    creds = issue(mount, "my-role")
+    assert lab.accounts() == set(), "it was looked for, and removed, where it was made"
+    assert {one["name"] for one in elsewhere.state()["service_accounts"]} == {creds["service_account"]}
+    elsewhere.reset()
+
+
+def test_an_issue_that_meets_a_change_of_the_endpoint_makes_nothing(
+    lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch, elsewhere: Double
+) -> None:
+    true = mount.store.write
+
+    def write(*writes: t.Any) -> None:
+        true(*writes)
+        monkeypatch.undo()
+        move_to(lab.mount(clock=mount.clock), elsewhere)
+
+    monkeypatch.setattr(mount.store, "write", write)
+    assert refused(issue, mount, "my-role").startswith("api_endpoint:")
+    assert lab.accounts() == set() == {one["name"] for one in elsewhere.state()["service_accounts"]}
+    assert list(mount.store.scan("intents/")) == []
+    elsewhere.reset()
