@@ -21,7 +21,7 @@ if t.TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test has logged in for another."""
-    for memory in (run_memory.SERVERS, run_memory.FILES):
+    for memory in (run_memory.SERVERS, run_memory.FILES, run_memory.REFUSALS):
         monkeypatch.setattr(memory, "_memory", mmap.mmap(-1, memory._size))
 
 

@@ -13,11 +13,12 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 requirements:
-  - hvac, with O(store=vault_kv)
+  - hvac >= 1.1, with O(store=vault_kv)
 options:
   url:
     description:
       - Address of HashiCorp Vault or OpenBao, for O(store=vault_kv), which all options from here on are for.
+      - An address with C(/v1) or C(/ui) behind it is understood. A Unix socket is not.
       - They have the names and sources of C(community.hashi_vault), whose section in C(ansible.cfg) is C([hashi_vault_collection]).
         Each can also come from an environment variable of this collection, which goes before those of the other one.
         AWX lets credential types set these, but no variable that begins with C(ANSIBLE_).
@@ -27,7 +28,8 @@ options:
     type: str
   proxies:
     description:
-      - The proxy for C(http) and C(https), or a dictionary with one for each. The default is what E(HTTPS_PROXY), E(HTTP_PROXY) and E(NO_PROXY) say.
+      - The proxy for C(http) and C(https), or a dictionary with one for each. The default is what E(HTTPS_PROXY), E(HTTP_PROXY), E(ALL_PROXY)
+        and E(NO_PROXY) say. A SOCKS proxy needs the Python package PySocks.
       - Also the variable C(ansible_hashi_vault_proxies), E(OPENAI_CREDS_VAULT_PROXIES),
         E(ANSIBLE_HASHI_VAULT_PROXIES), or C(proxies) in C(ansible.cfg).
     type: raw
@@ -36,7 +38,7 @@ options:
       - File or folder with the certificates to trust. The default is what E(REQUESTS_CA_BUNDLE) names, or else the ones that come with Python's requests.
       - Also the variable C(ansible_hashi_vault_ca_cert), E(OPENAI_CREDS_VAULT_CA_CERT),
         E(ANSIBLE_HASHI_VAULT_CA_CERT), or C(ca_cert) in C(ansible.cfg).
-        After these E(BAO_CACERT), then E(VAULT_CACERT).
+        After these E(BAO_CACERT), then E(VAULT_CACERT), then E(BAO_CAPATH), then E(VAULT_CAPATH).
     type: str
     aliases: [cacert]
   validate_certs:

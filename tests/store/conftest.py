@@ -10,6 +10,7 @@ from pathlib import Path
 import hvac
 import pytest
 from ansible.parsing.vault import VaultSecret
+from gateway import Opened, Proxy
 from hypothesis import settings
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Store
@@ -63,3 +64,26 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
 @pytest.fixture
 def store(open_store: OpenStore) -> Store:
     return open_store()
+
+
+@pytest.fixture
+def proxy(bao: Bao) -> t.Iterator[Proxy]:
+    proxy = Proxy(bao.address)
+    yield proxy
+    proxy.server.shutdown()
+    proxy.server.server_close()
+
+
+@pytest.fixture
+def opened(bao: Bao, proxy: Proxy) -> Opened:
+    """Open a store of this test through the proxy, anew each time."""
+    kv_path = f"openai_creds/{secrets.token_hex(8)}"
+
+    def open_store(token: str | None = None, engine: str = "secret", lines: list[str] | None = None) -> VaultKVStore:
+        def connect(adapter: type) -> hvac.Client:
+            return hvac.Client(url=proxy.url, token=token or bao.policy_token(kv_path, engine), adapter=adapter)
+
+        log = [] if lines is None else lines
+        return VaultKVStore(connect, engine_mount_point=engine, kv_path=kv_path, mount="mount", log=log.append)
+
+    return open_store

@@ -12,6 +12,9 @@ import multiprocessing
 import os
 import secrets
 import socket
+import ssl
+import subprocess
+import sys
 import threading
 import time
 import typing as t
@@ -26,11 +29,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
+from lab import COLLECTIONS
 from wording import sentence
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import options
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.vault_options import sources
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_login
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_client, vault_login
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_http import adapter_class
 
 SECRET = "SecretOfTheLoginTests-5d1c"
@@ -44,8 +49,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("VAULT_", "BAO_", "ANSIBLE_HASHI_VAULT_", "OPENAI_CREDS_")) or name.lower() == "http_proxy":
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    vault_login._trusted.cache_clear()
-    vault_login._certificate.cache_clear()
+    vault_client._usable.cache_clear()
+    vault_client._certificate.cache_clear()
 
 
 def resolve(**given: t.Any) -> dict[str, t.Any]:
@@ -53,7 +58,7 @@ def resolve(**given: t.Any) -> dict[str, t.Any]:
 
 
 def connect(adapter: type = hvac.adapters.JSONAdapter, **options: t.Any) -> hvac.Client:
-    return vault_login.connect(resolve(**options), adapter)
+    return vault_login.connect(resolve(**options), adapter, sources)
 
 
 def refused(option: str, **options: t.Any) -> str:
@@ -315,11 +320,11 @@ def test_the_servers_certificate(tls: t.Any, bao: Bao, tmp_path: Path, monkeypat
     monkeypatch.delenv("VAULT_CACERT")
     # The way to trust a company's CA in all that uses requests, unless there is something more special.
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", tls.ca_cert)
-    vault_login._trusted.cache_clear()
+    vault_client._usable.cache_clear()
     assert who(connect(**login)) == "root"
     assert "is not trusted" in refused(untrusted, **login, ca_cert=mine)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
-    vault_login._trusted.cache_clear()
+    vault_client._usable.cache_clear()
     assert "'/nowhere' cannot be used" in refused("ca_cert", **login)
     # Nobody asks for it where there is no TLS, but whoever is sent on from there is not without.
     assert connect(url=bao.address, token=bao.root_token).adapter._kwargs["verify"] is True
@@ -377,6 +382,72 @@ def test_a_token_is_used_while_it_lasts(auth: t.Any, logins: int, monkeypatch: p
             monkeypatch.setattr(time, "monotonic", lambda: now + 1900)
             connect(Counting, **login)
             assert Counting.logins == logins + 1
+
+
+def test_a_token_that_cannot_be_replaced_is_used_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A JWT of five minutes has logged in for an hour."""
+    refusing: list[str] = []
+    answers = {"auth": {"client_token": "s.given", "lease_duration": 3600}}
+
+    def answer(_method: str, path: str, _body: t.Any) -> tuple[int, t.Any]:
+        if refusing:
+            refusing.append(path)
+            return 400, {"errors": ["token is expired"]}
+        return 200, answers
+
+    with serving(answer) as address:
+        login = {"url": address, "auth_method": "jwt", "role_id": "x", "jwt": SECRET}
+        begun = time.monotonic()
+        assert connect(**login).token == "s.given"
+        refusing.append("from now on")
+        for passed in (1900, 2700, 3500):
+            monkeypatch.setattr(time, "monotonic", lambda passed=passed: begun + passed)
+            for _unused in range(3):
+                assert connect(**login).token == "s.given"
+        assert len(refusing) - 1 <= 3
+        monkeypatch.setattr(time, "monotonic", lambda: begun + 3700)
+        assert "token is expired" in refused("auth_method", **login)
+
+
+def test_a_server_that_is_down_when_a_token_is_to_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    down: list[int] = []
+    answers = {"auth": {"client_token": "s.given", "lease_duration": 3600}}
+    with serving(lambda *_request: (500, {"errors": ["no"]}) if down else (200, answers)) as address:
+        login = {"url": address, "auth_method": "userpass", "username": "joe", "password": SECRET}
+        begun = time.monotonic()
+        assert connect(**login).token == "s.given"
+        down.append(1)
+        monkeypatch.setattr(time, "monotonic", lambda: begun + 1900)
+        assert connect(**login).token == "s.given"
+
+
+def test_one_refusal_answers_the_whole_run(bao: Bao) -> None:
+    """Ten hosts with a wrong password do not lock the account."""
+    mount = enable(bao, "userpass")
+    bao.admin().auth.userpass.create_or_update_user("joe", SECRET, mount_point=mount)
+    login = {"url": bao.address, "auth_method": "userpass", "mount_point": mount, "username": "joe"}
+    lines: list[str] = []
+
+    def ask() -> None:
+        try:
+            connect(adapter_class(lines.append), **login, password=SECRET + "x")
+        except StoreError as error:
+            results.put(str(error))
+
+    results = multiprocessing.get_context("fork").Queue()
+    workers = [multiprocessing.get_context("fork").Process(target=ask) for _unused in range(10)]
+    for worker in workers:
+        worker.start()
+    sentences = {results.get(timeout=30) for _unused in workers}
+    for worker in workers:
+        worker.join()
+    (text,) = sentences
+    assert "invalid username or password" in text
+    # Another password is another matter, and the account is not locked.
+    assert who(connect(**login, password=SECRET)) == f"{mount}-joe"
+    begun = len(lines)
+    ask()
+    assert len(lines) == begun
 
 
 def test_one_login_for_the_workers_of_a_run() -> None:
@@ -475,6 +546,182 @@ def test_only_settings_count(bao: Bao, monkeypatch: pytest.MonkeyPatch, tmp_path
     (tmp_path / ".vault-token").write_text("s.file")
     client = connect(url=bao.address, token="s.mine")
     assert (client.url, client.token, client.adapter.namespace) == (bao.address, "s.mine", "mine")
+
+
+@pytest.mark.parametrize("name", ["VAULT_CAPATH", "BAO_CAPATH"])
+def test_a_folder_of_certificates(tls: t.Any, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Vault's own program takes it: whatever the files are called."""
+    login = {"url": tls.address, "token": tls.root_token, "token_validate": True}
+    folder = tmp_path / "cas"
+    folder.mkdir()
+    monkeypatch.setenv(name, str(folder))
+    assert "there is no certificate in it" in refused("ca_cert", **login)
+    (folder / "notes.txt").write_text("no certificate")
+    client_certificate(folder)
+    vault_client._usable.cache_clear()
+    assert "is not trusted" in refused("ca_cert, validate_certs", **login)
+    (folder / "company.crt").write_text(Path(tls.ca_cert).read_text())
+    assert who(connect(**login)) == "root"
+    assert who(connect(**login, ca_cert=tls.ca_cert)) == "root"
+    monkeypatch.setenv("VAULT_CACERT", client_certificate(tmp_path / "mine")["cert_auth_public_key"])
+    assert "is not trusted" in refused("ca_cert, validate_certs", **login)
+
+
+@pytest.mark.parametrize("more", ["/", "/v1", "/v1/", "/ui", "/ui/", "/ui/vault/secrets"])
+def test_an_address_with_more_behind_it(bao: Bao, more: str) -> None:
+    assert who(connect(url=f"{bao.address}{more}", token=bao.root_token)) == "token"
+
+
+def test_a_gateway_with_a_path_of_its_own() -> None:
+    asked: list[str] = []
+
+    def answer(_method: str, path: str, _body: t.Any) -> tuple[int, t.Any]:
+        asked.append(path)
+        return 200, {"auth": {"client_token": "s.given"}}
+
+    with serving(answer) as address:
+        for more in ("/vault", "/vault/", "/vault/v1"):
+            login = {"url": f"{address}{more}", "auth_method": "userpass", "username": "joe", "password": SECRET}
+            assert connect(**login).token == "s.given"
+    assert set(asked) == {"/vault/v1/auth/userpass/login/joe"}
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("unix:///run/vault.sock", "through a Unix socket"),
+        ("/run/vault.sock", "through a Unix socket"),
+        ("https://vault/v1/secret/data/x", "without the path of a secret"),
+    ],
+)
+def test_an_address_of_something_else(url: str, text: str) -> None:
+    assert text in refused("url", url=url, token="s.x")
+
+
+# On the way
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_nothing_secret_is_sent_over_a_weaker_connection(tls: t.Any, tmp_path: Path, status: int) -> None:
+    """A front that speaks TLS redirects to http: neither the login nor a token follows."""
+    seen: list[str] = []
+
+    class Front(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Location", f"{plain}{self.path}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_PUT = do_DELETE = do_GET
+
+        def log_message(self, format: str, *args: t.Any) -> None:
+            pass
+
+    folder = Path(tls.ca_cert).parent
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    with (
+        serving(lambda *request: seen.append(str(request)) or (200, {"auth": {"client_token": "s.given"}})) as plain,
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), Front) as front,
+    ):
+        front.socket = context.wrap_socket(front.socket, server_side=True)
+        threading.Thread(target=front.serve_forever, daemon=True).start()
+        where = {"url": f"https://127.0.0.1:{front.server_port}", "ca_cert": tls.ca_cert}
+        adapter = adapter_class(lambda _line: None)
+        for login in (
+            {"auth_method": "approle", "role_id": "x", "secret_id": SECRET},
+            {"token": SECRET, "token_validate": True},
+        ):
+            with pytest.raises(StoreError) as error:
+                connect(adapter, **where, **login)
+            assert "without TLS" in sentence(error.value, "url") and SECRET not in str(error.value)
+        front.shutdown()
+    assert seen == []
+
+
+@contextlib.contextmanager
+def refusing_proxy(status: int) -> t.Iterator[tuple[str, list[str]]]:
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST = do_CONNECT
+
+        def log_message(self, format: str, *args: t.Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("status", [403, 407])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("source", ["proxies", "HTTP(S)_PROXY", "all_proxy"])
+def test_a_proxy_that_refuses_is_named(status: int, scheme: str, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = source.replace("HTTP(S)", scheme.upper())
+    for variable in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.lower(), raising=False)
+    with refusing_proxy(status) as (host, asked):
+        options = {}
+        if name == "proxies":
+            options["proxies"] = f"http://joe:{SECRET}@{host}"
+        else:
+            monkeypatch.setenv(name, f"http://joe:{SECRET}@{host}")
+        login = {"auth_method": "approle", "role_id": "x", "secret_id": SECRET, **options}
+        with pytest.raises(StoreError) as error:
+            connect(adapter_class(lambda _line: None), url=f"{scheme}://vault.invalid:8200", **login)
+        text = sentence(error.value, name)
+        assert f"the proxy {host} refuses the way to Vault ({status})" in text and SECRET not in text
+    assert len(asked) == 1
+
+
+def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whatever is installed here.
+    monkeypatch.setattr(vault_client, "find_spec", lambda _name: None)
+    login = {"url": "https://vault.invalid", "token": "s.x"}
+    text = refused("proxies", **login, proxies=f"socks5://joe:{SECRET}@proxy.example.com:1080")
+    assert "the SOCKS proxy proxy.example.com:1080 needs the Python package PySocks" in text
+    assert "this is not a proxy" in refused("proxies", **login, proxies="gopher://proxy:1")
+    # What applies to another scheme does not matter.
+    assert connect(**login, proxies={"http": "socks5://proxy:1080", "https": "http://proxy:1"}).token == "s.x"
+
+
+@pytest.mark.parametrize(("version", "fits"), [("1.0.2", False), ("1.1.0", True)])
+def test_the_oldest_hvac_that_will_do(bao: Bao, tmp_path: Path, version: str, fits: bool) -> None:
+    """In a process of its own, with a real package."""
+    command = (sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path / "old"))
+    packages = (f"hvac=={version}", "pyhcl==0.4.5")
+    if subprocess.run((*command, *packages), capture_output=True, check=False).returncode:
+        pytest.skip("the package index cannot be reached")
+    program = f"""
+import sys
+sys.path[:0] = [{str(tmp_path / "old")!r}, {str(COLLECTIONS)!r}]
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.open_mount import open_mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.options import resolve
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write
+options = {{"store": "vault_kv", "url": {bao.address!r}, "token": {bao.root_token!r}, "mount": "m{secrets.token_hex(4)}"}}
+store = open_mount(resolve(options, {{}}, lambda value: value)).store
+try:
+    store.write(Write("a/x", {{}}))
+    print(store.read("a/x").version, [one.path for one in store.scan("a/")])
+    store.delete("a/x")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    run = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, env=environment, check=False)
+    wanted = "1 ['a/x']" if fits else "StoreError store: vault_kv needs the Python package hvac 1.1 or newer"
+    assert run.stdout.startswith(wanted), run.stdout + run.stderr
 
 
 # What is missing or wrong
@@ -642,7 +889,7 @@ def test_https_where_http_is_spoken(bao: Bao) -> None:
 def test_a_proxy(bao: Bao) -> None:
     login = {"url": "http://vault.invalid:8200", "auth_method": "userpass", "username": "joe", "password": SECRET}
     proxy = f"http://joe:{SECRET}@127.0.0.1:1"
-    refused("url", **login, proxies=proxy)
+    assert "the proxy 127.0.0.1:1 cannot be reached" in refused("proxies", **login, proxies=proxy)
     asked: list[str] = []
 
     def answer(_method: str, path: str, _body: t.Any) -> tuple[int, t.Any]:

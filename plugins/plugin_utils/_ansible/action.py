@@ -15,11 +15,11 @@ from .._engine.definitions.change import Outcome
 from .._engine.errors import OpenAICredsError
 from .._engine.mount import Mount
 from .._engine.store.base import Data
+from .._engine.store.vault_login import SECRETS
 from .open_mount import open_mount
 from .options import DOCUMENTED, NAMES, resolve
 from .sources import is_blank, load_yaml
 from .task_environment import task_environment
-from .vault_options import SECRETS
 
 _SPEC_KEYS = ("type", "required", "default", "choices", "elements", "aliases")
 _NO_LOG = SECRETS | {"admin_api_key"}

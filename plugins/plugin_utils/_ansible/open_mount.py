@@ -26,6 +26,7 @@ from .._engine.store.base import Store
 from .._engine.store.vaulted_file import VaultedFileStore
 from .options import store_outside_plays
 from .task_environment import network_environment
+from .vault_options import sources
 
 
 def open_mount(settings: t.Mapping[str, t.Any]) -> Mount:
@@ -48,7 +49,7 @@ def _open_mount(_process: int, _network: tuple[str | None, ...], as_json: str) -
         from .._engine.store.vault_login import connect
 
         store = VaultKVStore(
-            functools.partial(connect, settings),
+            functools.partial(connect, settings, sources=sources),
             engine_mount_point=settings["engine_mount_point"],
             kv_path=settings["kv_path"],
             mount=name,

@@ -24,8 +24,6 @@ from .sources import Sources, first_given, load_yaml, read_options
 _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 #: The documentation of the options.
 VAULT_DOCUMENTED: dict[str, dict[str, t.Any]] = load_yaml(ModuleDocFragment.DOCUMENTATION)["options"]
-#: Options that no one but Vault may see. Documentation cannot say which they are.
-SECRETS = frozenset({"jwt", "password", "secret_id", "token"})
 # What programs other than Ansible read from the environment too, as BAO_… and VAULT_…: it counts when nothing else does.
 _LAST = {
     "ca_cert": "CACERT",
@@ -47,6 +45,8 @@ def resolve_vault_options(places: Sources) -> dict[str, t.Any]:
     for name, variable in _LAST.items():
         if options[name] is None:
             options[name] = _last(variable)
+    if options["ca_cert"] is None:
+        options["ca_cert"] = _last("CAPATH")
     if options["validate_certs"] is None:
         try:
             options["validate_certs"] = not boolean(_last("SKIP_VERIFY") or False)

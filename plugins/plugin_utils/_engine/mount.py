@@ -21,7 +21,9 @@ if t.TYPE_CHECKING:
     from .openai.client import OpenAI
 
 DEFINITIONS = "definitions"
+#: How many conflicts in a row are believed without seeing that somebody else has changed anything.
 _CONFLICTS = 50
+_LONGEST_WAIT = 0.5
 
 
 def _silent(_line: str) -> None:
@@ -84,18 +86,25 @@ class Mount:
 
         change gets all sections, alters them in place and says whether it did; what it raises leaves them as they are.
         """
-        for attempt in range(_CONFLICTS):
+        known, attempts, unexplained = -1, 0, 0
+        while unexplained < _CONFLICTS:
             document = self._document()
             data = _copy(document.data) if document else {}
             if not change(data):
                 return False
+            version = document.version if document else 0
             try:
-                self.store.write(Write(DEFINITIONS, data, document.version if document else 0))
+                self.store.write(Write(DEFINITIONS, data, version))
             except Conflict:
-                time.sleep(random.uniform(0.0, 0.01 * (attempt + 1)))
+                # Somebody else was faster, so all of them together get on, however many there are.
+                attempts, unexplained = attempts + 1, 0 if version != known else unexplained + 1
+                known = version
+                time.sleep(random.uniform(0.0, min(_LONGEST_WAIT, 0.01 * attempts)))
                 continue
             return True
-        raise Conflict(f"mount {self.name}: too many others are changing it at the same time; try again")
+        raise Conflict(
+            f"mount {self.name}: its definitions cannot be changed, though nobody else changes them; try again"
+        )
 
     def check_is_here(self) -> None:
         """Raise if the mount's state is in another store by now, or on its way there."""

@@ -108,6 +108,8 @@ def write_config(
         if admin_api_key_id is not None and own:
             config["admin_api_key_id"] = check_openai_id(admin_api_key_id, "admin_api_key_id")
         changed = config != stored
+        if changed and not dry_run:
+            mount.store.check_rights()
         warnings: tuple[str, ...] = ()
         keys: list[AdminKey] | None = None
         if validate:

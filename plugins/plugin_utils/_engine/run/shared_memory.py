@@ -5,7 +5,8 @@
 """What the processes of a run know together, in memory that workers inherit and that no file shows.
 
 The memory is there from when this module is imported. Ansible imports actions and callbacks before it forks, so that all
-workers share it; what only a worker imports, such as a lookup, may have one of its own.
+workers share it; what only a worker imports, such as a lookup, may have one of its own. Workers that have imported it for
+themselves still share what holds no secret, by way of files in the folder that Ansible makes for the run and removes with it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import fcntl
 import hashlib
 import json
 import mmap
+import multiprocessing
 import os
 import tempfile
 import threading
 import typing as t
+
+from ansible import constants as C
 
 _DIGEST = hashlib.sha256().digest_size
 _LENGTH = 4
@@ -27,11 +31,13 @@ _LENGTH = 4
 class Lock:
     """Excludes the other processes of the run, and the threads of this one; it goes with a process that dies."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: int | None = None) -> None:
         self._threads = threading.Lock()
         #: Of a file without a name or content, which is only there to be locked. Where there is no place for it, threads
         #: alone are excluded.
-        self._descriptor: int | None = None
+        self._descriptor: int | None = shared
+        if shared is not None:
+            return
         with contextlib.suppress(OSError), tempfile.TemporaryFile() as file:
             self._descriptor = os.dup(file.fileno())
 
@@ -50,10 +56,12 @@ class Lock:
 class Memory:
     """JSON data by name. When it is full, all but the newest is forgotten."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, shared: int | None = None) -> None:
         self._size = size
-        self._memory = mmap.mmap(-1, size)
-        self._lock = Lock()
+        if shared is not None:
+            os.ftruncate(shared, size)
+        self._memory = mmap.mmap(-1 if shared is None else shared, size)
+        self._lock = Lock(shared)
 
     def recall(self, name: str) -> t.Any:
         """Return what has been remembered under a name, or None."""
@@ -65,8 +73,14 @@ class Memory:
 
     def remember(self, name: str, value: t.Any) -> None:
         """Keep JSON data for the other processes of the run."""
+        self.update(name, lambda _known: value)
+
+    def update(self, name: str, change: t.Callable[[t.Any], t.Any]) -> None:
+        """Keep what change makes of the JSON data under a name (None if there is none), with no other change in between."""
         with self._lock:
-            for known in (self._read() or {}, {}):
+            everything = self._read() or {}
+            value = change(everything.get(_hidden(name)))
+            for known in (everything, {}):
                 content = json.dumps({**known, _hidden(name): value}).encode()
                 if _DIGEST + _LENGTH + len(content) <= self._size:
                     record = hashlib.sha256(content).digest() + len(content).to_bytes(_LENGTH, "big") + content
@@ -88,9 +102,21 @@ def _hidden(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
+def _shared_file(name: str) -> int | None:
+    """Return a file that the workers of this run share, where they cannot share memory; None where they can."""
+    if multiprocessing.parent_process() is None:
+        return None
+    with contextlib.suppress(OSError):
+        path = os.path.join(t.cast(t.Any, C).DEFAULT_LOCAL_TMP, f"ephemeral.openai-{name}")
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    return None
+
+
 #: Of the servers that state is on, and the logins there.
 SERVERS = Memory(2**15)
 #: Of files that state is in.
 FILES = Memory(2**17)
+#: Of servers that do not answer, or refuse: never a secret, nor a name from which one could be guessed.
+REFUSALS = Memory(2**15, _shared_file("refusals"))
 #: Held while one logs in. It is here because all workers must have the same one, whenever they import what logs in.
-LOGIN = Lock()
+LOGIN = Lock(_shared_file("login"))

@@ -147,6 +147,9 @@ class Store(abc.ABC):
     def prepare(self, writes: int) -> None:  # noqa: B027 - most backends need not
         """Hear that so many writes will follow soon. A backend may get ready for them meanwhile."""
 
+    def check_rights(self) -> None:  # noqa: B027 - in files, what one may do shows with the first write
+        """Raise if the store may not be read, written, listed or tidied as it has to be."""
+
     @abc.abstractmethod
     def new_key(self, folder: str, due: int) -> str:
         """Return an unused last part for the path of a document in a folder that will hold many, due at some time."""

@@ -2,17 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Requests to HashiCorp Vault or OpenBao: repeated, logged, and a sentence on each that fails."""
+"""Requests to HashiCorp Vault or OpenBao: repeated, logged, at a pace that the server allows, never over a weaker connection."""
 
 from __future__ import annotations
 
+import email.utils
 import random
 import time
 import typing as t
+from urllib.parse import urljoin, urlsplit
 
 from ansible.utils.display import Display
 
 from ..errors import StoreError
+from .vault_failures import Proxy, is_certificate, is_http, proxy_status
+from .vault_traffic import Traffic
+
+if t.TYPE_CHECKING:
+    import ssl
 
 try:
     import hvac.adapters
@@ -20,7 +27,7 @@ try:
     import hvac.utils
     import requests
     import requests.adapters
-except ImportError:  # settings says so
+except ImportError:  # vault_client says so
     pass
 
 #: How many requests may be under way at a time.
@@ -29,37 +36,19 @@ CONCURRENCY = 16
 RETRY_SECONDS = 20.0
 #: The same for a server that says it is sealed: in a cluster another one may answer.
 SEALED_SECONDS = 3.0
+#: The same for a rate limit that says when to come back.
+RATE_SECONDS = 300.0
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 2.0
-#: Redirects after which a request has another method.
+#: Seconds to wait for a connection, and for an answer, while the run takes the server to be down.
+_DOWN_TIMEOUT = (3, 5)
+#: Redirects after which a request has another method, and those after which it is the same.
 _CHANGING = frozenset((301, 302, 303))
+_KEEPING = frozenset((307, 308))
+_REDIRECTS = 3
 _PASSING = frozenset((412, 429, 472, 473, 500, 502, 503, 504))
-
-
-def failure(error: Exception, url: str) -> str:
-    """Return one sentence without secrets on why Vault could not be asked."""
-    if isinstance(error, hvac.exceptions.VaultError):
-        why = reason(error)
-        if "sealed" in why.lower():
-            return f"url: Vault at {url} is sealed; unseal it and try again"
-        if isinstance(error, hvac.exceptions.RateLimitExceeded):
-            return f"url: Vault at {url} refuses so many requests (429); try again later, or raise its rate limit quota"
-        return f"url: Vault at {url} cannot answer now: {why}"
-    if _is_http(error):
-        return f"url: what answers at {url} does not speak TLS; it may want http"
-    if _is_certificate(error):
-        return f"ca_cert, validate_certs: the certificate of Vault at {url} is not trusted, or it has another name"
-    if isinstance(error, requests.exceptions.Timeout):
-        return f"timeout: Vault at {url} does not answer in time"
-    if isinstance(error, requests.exceptions.ConnectionError):
-        return f"url: Vault at {url} cannot be reached"
-    return f"url: Vault at {url} cannot be asked: {type(error).__name__}"
-
-
-def reason(error: hvac.exceptions.VaultError) -> str:
-    """Return on one line what Vault itself says of an error."""
-    errors = error.errors if isinstance(error.errors, list) else [error.errors or type(error).__name__]
-    return " ".join("; ".join(map(str, errors)).split())
+#: Of these, the ones that say that nobody is there to answer.
+_DOWN = frozenset((502, 503, 504))
 
 
 def adapter_class(log: t.Callable[[str], None]) -> type:
@@ -73,6 +62,8 @@ def adapter_class(log: t.Callable[[str], None]) -> type:
         #: The settings of these names: how often a request is repeated at the most, if that is given.
         retries: int | None = None
         retry_action = "ignore"
+        #: The proxy that requests go through, if there is one.
+        proxy: Proxy | None = None
         #: Gives another token when Vault has refused one, or None.
         new_token: t.Callable[[str], str | None] = staticmethod(lambda _refused: None)
         #: How far the server must be to answer by itself, and whether that is for good.
@@ -83,8 +74,8 @@ def adapter_class(log: t.Callable[[str], None]) -> type:
 
         def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
             super().__init__(*args, **kwargs)
-            for scheme in ("http://", "https://"):
-                self.session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=CONCURRENCY, pool_block=True))
+            self.traffic = Traffic(self.base_uri)
+            mount_transport(self.session, None)
 
         def request(
             self,
@@ -92,13 +83,19 @@ def adapter_class(log: t.Callable[[str], None]) -> type:
             url: str,
             headers: t.Mapping[str, str] | None = None,
             raise_exception: bool = True,
+            is_hint: bool = False,
             **kwargs: t.Any,
         ) -> t.Any:
-            begun = time.monotonic()
-            attempt = 0
+            """Make a request. is_hint says that it may as well fail: it is made once, and says nothing of the server."""
+            attempt, spent, began = 0, 0.0, time.monotonic()
             renewed = False
+            once = is_hint or self.traffic.is_down()
+            if once:
+                given = t.cast(t.Any, self)._kwargs.get("timeout") or _DOWN_TIMEOUT[1]
+                kwargs["timeout"] = tuple(min(given, seconds) for seconds in _DOWN_TIMEOUT)
             while True:
                 attempt += 1
+                self.traffic.await_turn()
                 used = self.token
                 sent = dict(headers or {})
                 if self.index:
@@ -107,15 +104,16 @@ def adapter_class(log: t.Callable[[str], None]) -> type:
                 result: t.Any
                 status: int | str
                 try:
-                    result = t.cast(t.Any, hvac.adapters.RawAdapter).request(
-                        self, method, url, headers=sent, raise_exception=False, **kwargs
-                    )
+                    result = self._send(method, url, sent, kwargs)
                     answer, status = _json(result), result.status_code
                 except requests.RequestException as error:
                     result, answer, status = error, None, type(error).__name__
                 request_id = answer.get("request_id") if isinstance(answer, dict) else None
-                took = round((time.monotonic() - started) * 1000)
-                log(f"Vault: {method.upper()} {url} {status} request {request_id or '-'} {took} ms attempt {attempt}")
+                took = time.monotonic() - started
+                log(
+                    f"Vault: {method.upper()} {url} {status} request {request_id or '-'} {round(took * 1000)} ms "
+                    f"attempt {attempt}"
+                )
                 if status == 400 and self.index and "X-Vault-Index" in str(answer):
                     # Another version writes it in another way, or it is another cluster; then it has to do without.
                     self.index, self.index_is_final = None, False
@@ -123,38 +121,95 @@ def adapter_class(log: t.Callable[[str], None]) -> type:
                 if status == 403 and used and not renewed and (token := self.new_token(used)):
                     self.token, renewed = token, True
                     continue
+                patience, told = _patience(result, answer), _retry_after(result)
+                if not patience and not isinstance(result, Exception):
+                    self.traffic.speed_up()
                 wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
-                if time.monotonic() - begun + wait >= _patience(result, answer):
-                    break
-                if self.retries is not None and attempt > self.retries:
+                if told is not None:
+                    wait = max(wait, told)
+                    patience = RATE_SECONDS if status == 429 else patience
+                spent += took + wait
+                if status == 429:
+                    # All requests of the run are held back, this one among them, and not each for itself.
+                    self.traffic.slow_down(started, wait)
+                over = spent >= patience or time.monotonic() - began >= RATE_SECONDS
+                if over or once or (self.retries is not None and attempt > self.retries):
+                    if patience and not once and _says_down(result, status):
+                        self.traffic.mark_down()
                     break
                 if self.retry_action == "warn":
                     Display().warning(f"Vault at {self.base_uri} does not answer as it should ({status}); trying again")
-                time.sleep(wait)
+                if status != 429:
+                    time.sleep(wait)
             if isinstance(result, Exception):
                 raise result
             response = result
-            if any(before.status_code in _CHANGING for before in response.history):
-                # What was a write has been made a read on the way.
-                raise StoreError(f"url: {self.base_uri} redirects to another address; give that one")
             index = response.headers.get("X-Vault-Index")
             if index and not self.index_is_final:
                 self.index = index
                 self.keep_index(index)
             if raise_exception and not response.ok:
                 errors = answer.get("errors") if isinstance(answer, dict) else None
-                hvac.utils.raise_for_error(method, url, response.status_code, None, errors=errors, json=answer)
+                try:
+                    hvac.utils.raise_for_error(method, url, response.status_code, None, errors=errors, json=answer)
+                except hvac.exceptions.VaultError as error:
+                    t.cast(t.Any, error).status = response.status_code
+                    raise
             return answer if response.status_code == 200 and answer is not None else response
+
+        def _send(self, method: str, url: str, headers: dict[str, str], kwargs: dict[str, t.Any]) -> requests.Response:
+            """Send a request, and again to where a standby server says that the active one is."""
+            headers["X-Vault-Request"] = "true"
+            if self.token:
+                headers["X-Vault-Token"] = self.token
+            if self.namespace:
+                headers["X-Vault-Namespace"] = self.namespace
+            target, options = self.urljoin(self.base_uri, url), {**t.cast(t.Any, self)._kwargs, **kwargs}
+            for _redirect in range(_REDIRECTS):
+                response = self.session.request(method, target, headers=headers, allow_redirects=False, **options)
+                if response.status_code not in _CHANGING | _KEEPING:
+                    return response
+                target = self._redirected(response, target)
+                # It is part of the address from here on.
+                options.pop("params", None)
+            raise StoreError(f"url: {self.base_uri} redirects to another address; give that one")
+
+        def _redirected(self, response: requests.Response, target: str) -> str:
+            """Return where to make a request again; refuse what would show it to others than Vault.
+
+            A standby server sends a request to the active one with its path and method. Anything else is a front that leads
+            elsewhere.
+            """
+            there = urljoin(target, response.headers.get("Location") or "")
+            before, after = urlsplit(target), urlsplit(there)
+            if before.scheme == "https" and after.scheme != "https":
+                raise StoreError(
+                    f"url: {self.base_uri} redirects to an address without TLS, where tokens and secrets would be sent "
+                    "unencrypted; give an address that answers by itself"
+                )
+            # A gateway may have taken the beginning off the path.
+            is_the_same = after.path.startswith("/v1/") and before.path.endswith(after.path)
+            if response.status_code in _CHANGING or not is_the_same:
+                raise StoreError(f"url: {self.base_uri} redirects to another address; give that one")
+            return there
 
     return Adapter
 
 
-def _is_certificate(error: Exception) -> bool:
-    return isinstance(error, requests.exceptions.SSLError) and "certificate" in str(error).lower()
+def mount_transport(session: requests.Session, context: ssl.SSLContext | None) -> None:
+    """Let a session have as many connections as requests, which trust what a context does, if one is given."""
 
+    trust: dict[str, t.Any] = {"ssl_context": context} if context else {}
 
-def _is_http(error: Exception) -> bool:
-    return isinstance(error, requests.exceptions.SSLError) and "wrong version number" in str(error).lower()
+    class Transport(requests.adapters.HTTPAdapter):
+        def init_poolmanager(self, *args: t.Any, **kwargs: t.Any) -> None:
+            super().init_poolmanager(*args, **{**kwargs, **trust})
+
+        def proxy_manager_for(self, proxy: str, **kwargs: t.Any) -> t.Any:
+            return super().proxy_manager_for(proxy, **{**kwargs, **trust})
+
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, Transport(pool_maxsize=CONCURRENCY, pool_block=True))
 
 
 def _json(response: requests.Response) -> t.Any:
@@ -167,11 +222,29 @@ def _json(response: requests.Response) -> t.Any:
 def _patience(result: requests.Response | requests.RequestException, answer: t.Any) -> float:
     """Return for how many seconds a request that went like this is repeated."""
     if isinstance(result, requests.RequestException):
-        # What is wrong with a certificate or a setting stays wrong; a handshake may only have been cut off.
-        lasting = isinstance(result, requests.exceptions.ProxyError) or _is_certificate(result) or _is_http(result)
+        # What is wrong with a certificate, a proxy or a setting stays wrong; a handshake may only have been cut off.
+        lasting = isinstance(result, requests.exceptions.ProxyError) or is_certificate(result) or is_http(result)
         cut_off = requests.exceptions.ChunkedEncodingError
         passing = isinstance(result, (requests.ConnectionError, requests.Timeout, cut_off))
-        return RETRY_SECONDS if passing and not lasting else 0.0
-    if result.status_code not in _PASSING:
+        return RETRY_SECONDS if passing and not lasting and not proxy_status(result) else 0.0
+    if result.status_code not in _PASSING or "too large" in str(answer):
         return 0.0
     return SEALED_SECONDS if "sealed" in str(answer).lower() else RETRY_SECONDS
+
+
+def _retry_after(result: requests.Response | requests.RequestException) -> float | None:
+    """Return how many seconds a server says to wait, if it says so."""
+    text = result.headers.get("Retry-After") if isinstance(result, requests.Response) else None
+    if not text:
+        return None
+    if text.strip().isdecimal():
+        # Vault leaves out the fraction of a second.
+        return float(text) + 1.0
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time()) + 1.0
+    except ValueError:
+        return None
+
+
+def _says_down(result: requests.Response | requests.RequestException, status: int | str) -> bool:
+    return isinstance(result, requests.RequestException) or status in _DOWN

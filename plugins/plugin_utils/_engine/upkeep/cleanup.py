@@ -47,8 +47,6 @@ def cleanup(
         result["unconfigured"] = unconfigured
     _recover_rotation(mount, grace, dry_run, result)
     spent, interrupted, refused, waiting = _sort_intents(mount, grace, result)
-    if not dry_run:
-        mount.store.delete(*spent)
     left = _Recovery(mount, orphans, dry_run, result).run(interrupted, limit)
 
     now = mount.now()
@@ -65,6 +63,8 @@ def cleanup(
     result["failed"] += [
         {"lease_id": intent.data["lease"]["lease_id"], "error": intent.data["error"]} for intent in waiting
     ]
+    if not dry_run:
+        _tidy(mount, spent, result)
     # What the limit has left. It may be kept together with what is not due yet, which is counted on the way.
     due = readable(survey.due, lambda error: _add_unreadable(result, error))
     ends = [int(document.data["expires_at"]) for document in due]
@@ -73,6 +73,14 @@ def cleanup(
     result["active"] = survey.later
     result["next_expiry"] = rfc3339(min(ends)) if ends else None
     return result
+
+
+def _tidy(mount: Mount, spent: t.Sequence[str], result: Data) -> None:
+    """Remove claims that nobody needs. That comes last: what cannot be removed must not keep a key alive."""
+    try:
+        mount.store.delete(*spent)
+    except StoreError as error:
+        result["failed"].append({"lease_id": None, "error": str(error)})
 
 
 def _due(
