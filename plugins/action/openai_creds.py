@@ -12,7 +12,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import issue_several, placeholder
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import note
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import LOST, note
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
 _MOST = 1000
@@ -33,5 +33,6 @@ class ActionModule(OpenAIAction):
         else:
             credentials = issue_several(mount, args["name"], ttl, count)
             for credential in credentials:
-                note({"by": "task", "lease_id": credential["lease_id"], **self.settings})
+                if not note({"by": "task", "lease_id": credential["lease_id"], **self.settings}):
+                    result["warnings"] = [LOST]
         return {**result, **({"creds": credentials[0]} if count == 1 else {"creds_list": credentials})}

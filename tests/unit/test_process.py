@@ -18,6 +18,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.proce
     is_abandoned,
     is_at_work,
     is_running,
+    set_run,
     this_process,
     this_run,
 )
@@ -33,6 +34,7 @@ def report(pipe: t.Any) -> None:
 @pytest.fixture
 def child() -> t.Iterator[tuple[t.Any, Process, Process]]:
     """A child forked as Ansible forks its workers, what it says it is, and which run it says it is of."""
+    set_run(os.getpid())
     here, there = FORK.Pipe()
     process = FORK.Process(target=report, args=(there,))
     process.start()
@@ -83,6 +85,22 @@ def test_a_pid_used_again_is_somebody_else() -> None:
     me = this_process()
     assert is_running({**me, "started": int(me["started"]) - 1}) is False
     assert is_running({**me, "started": 0}) is False
+
+
+def test_a_child_of_a_pool_is_a_run_of_its_own() -> None:
+    """Also where the owner of the pool was a run itself."""
+    here, there = FORK.Pipe()
+
+    def run() -> None:
+        set_run(os.getpid())
+        there.send((this_process(), this_run()))
+
+    set_run(os.getpid())
+    process = FORK.Process(target=run)
+    process.start()
+    its, its_run = here.recv()
+    process.join()
+    assert its == its_run != this_run()
 
 
 def test_another_machine_cannot_be_seen() -> None:

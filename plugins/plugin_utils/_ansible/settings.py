@@ -33,6 +33,7 @@ from .._engine.mount import Mount
 from .._engine.names import check_name
 from .._engine.store.base import Store
 from .._engine.store.vaulted_file import VaultedFileStore
+from .run import identify_run
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STORE = ("action", "ephemeral.openai")
@@ -208,6 +209,7 @@ def _number(settings: t.Mapping[str, t.Any], name: str, least: int) -> int | Non
 
 def open_mount(settings: t.Mapping[str, t.Any]) -> Mount:
     """Return the mount that settings describe; the same one each time in a process, with its connections."""
+    identify_run()
     return _open_mount(os.getpid(), json.dumps(settings, sort_keys=True))
 
 

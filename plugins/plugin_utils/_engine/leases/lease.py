@@ -5,8 +5,8 @@
 """Leases: issue, renew, revoke, find.
 
     leases/<hour>/<key>    a lease, below the hour in which it was to end when it was issued; also one being revoked
-    intents/<key>          a lease being issued, under a key of its own or that of a run's claim; or one that OpenAI has
-                           refused to end, under its own key
+    intents/<key>          a lease being issued, under a key of its own or that of a run's claim (see share); or one that
+                           OpenAI has refused to end, under its own key
 
 Record before effect: before an account is created, an intent holds its exact name; before one is deleted, its lease
 says who is ending it and is due at once. Whatever is interrupted, cleanup finds the record and carries on (see cleanup).
@@ -27,7 +27,7 @@ from ..durations import rfc3339
 from ..errors import ApiError, Conflict, OpenAICredsError, StoreError, quoted
 from ..mount import Mount
 from ..names import random_text, render_template
-from ..run.processes import at_work, is_abandoned, this_process
+from ..run.processes import at_work, is_abandoned, is_running, this_process
 from ..run.processes import is_at_work as _is_at_work
 from ..run.threads import concurrently
 from ..store.base import Data, Document, Write, bucket
@@ -107,22 +107,29 @@ def placeholder(mount: Mount, role_name: str, ttl: int | None) -> tuple[Data, li
 
 
 class Claim(t.NamedTuple):
-    """The record by which a run shares a lease: its intent stays, at a path that all of the run know."""
+    """The record by which a run is known to hold a lease: its intent, which stays behind.
+
+    With shared it is at a path that all of the run know, and the lease holds the key as well. replaced are the leases
+    that the claim was for before, as in the intent.
+    """
 
     path: str
     version: int
     run: Data
+    shared: bool
+    replaced: list[Data]
 
 
 def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | None = None) -> Data:
     """Create a service account with a key, on record from before it exists, and return its credential.
 
-    With a claim the intent stays behind as the run's pointer to the lease, which then holds the key as well; raises
-    Conflict if somebody else of the run was faster.
+    With a claim the intent stays behind as the run's pointer to the lease; raises Conflict if somebody else of the run
+    was faster.
     """
     mount.store.prepare(writes=1)
     role = find_role(mount, role_name)
     duration = _duration(role, ttl)
+    began = mount.now()
     for _round in range(_CREATE_ROUNDS):
         lease = _new_lease(mount, role, duration)
         with at_work(lease["lease_id"]):
@@ -133,8 +140,23 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | N
         if credential_:
             return credential_
         if claim:
-            claim = claim._replace(version=intent.version + 1)
-    raise OpenAICredsError(f"service account creation failed {_CREATE_ROUNDS} times, lastly: {unanswered}")
+            claim = claim._replace(version=intent.version + 1 if claim.shared else 0)
+    error = OpenAICredsError(f"service account creation failed {_CREATE_ROUNDS} times, lastly: {unanswered}")
+    if claim and claim.shared:
+        with contextlib.suppress(StoreError):
+            spent = _spent(mount, intent, failure(mount, lease, error, began, unanswered=True))
+            mount.store.write(Write(claim.path, spent, claim.version))
+    raise error
+
+
+def failure(mount: Mount, lease: Data, error: OpenAICredsError, began: int, *, unanswered: bool) -> Data:
+    """Return the record of why an issue came to nothing, for those of the run who wait for its lease.
+
+    Where OpenAI did not answer, it also holds for whoever asks until as much time has passed as that took: else the hosts
+    of a run would wait for that one after the other.
+    """
+    until = 2 * mount.now() - began if unanswered else 0
+    return {"lease_id": lease["lease_id"], "error": str(error), "until": until}
 
 
 def _client_for(mount: Mount, intent: Document) -> OpenAI:
@@ -142,19 +164,21 @@ def _client_for(mount: Mount, intent: Document) -> OpenAI:
     store says so before looking for intents, so one of them sees the other."""
     try:
         return mount.openai()
-    except OpenAICredsError:
-        clear(mount, intent)
+    except OpenAICredsError as error:
+        clear(mount, intent, failure(mount, intent.data["lease"], error, mount.now(), unanswered=False))
         raise
 
 
 def _issue_once(mount: Mount, client: OpenAI, intent: Document, lease: Data) -> tuple[Data | None, ApiError | None]:
     """Do what an intent says; returns the credential, or why none came of it and nothing is left of it."""
+    began = mount.now()
     try:
         api_key = _create(mount, client, lease)
     except ApiError as error:
         if not error.may_have_happened:
-            clear(mount, intent)
-            raise OpenAICredsError(f"service account creation failed: {error}") from None
+            refused = OpenAICredsError(f"service account creation failed: {error}")
+            clear(mount, intent, failure(mount, lease, refused, began, unanswered=error.status is None))
+            raise refused from None
         unanswered = error
     else:
         _commit(mount, client, intent, lease, api_key)
@@ -162,11 +186,12 @@ def _issue_once(mount: Mount, client: OpenAI, intent: Document, lease: Data) -> 
     try:
         settle(mount, client, intent, accounts_of(client, lease))
     except OpenAICredsError as error:
-        _abandon(mount, intent)
-        raise OpenAICredsError(
+        unsettled = OpenAICredsError(
             f"service account creation failed: {unanswered}; {lease['service_account']} may exist at OpenAI, the next "
             f"openai_cleanup looks for it ({error})"
-        ) from None
+        )
+        abandon(mount, intent, failure(mount, lease, unsettled, began, unanswered=unanswered.status is None))
+        raise unsettled from None
     return None, unanswered
 
 
@@ -220,7 +245,7 @@ def _write_issue_intent(mount: Mount, lease: Data, claim: Claim | None) -> Docum
     path, version = f"{INTENTS}{random_text(16)}", 0
     if claim:
         path, version = claim.path, claim.version
-        data["run"] = claim.run
+        data |= {"run": claim.run, "shared": claim.shared, "replaced": claim.replaced}
     mount.store.write(Write(path, data, version))
     return Document(path, data, version + 1)
 
@@ -246,8 +271,10 @@ def _commit(mount: Mount, client: OpenAI, intent: Document, lease: Data, api_key
                 raise OpenAICredsError(
                     f"API key creation failed: it could not be limited to its scopes: {error}"
                 ) from None
-        shared = {"claim": intent.path, "api_key": api_key} if "run" in intent.data else {}
-        mount.store.write(Write(path, {**lease, **shared}, due=lease["expires_at"]))
+        claim = {"claim": intent.path} if "run" in intent.data else {}
+        # Other processes of the run have the key from the lease.
+        shared = {"api_key": api_key} if intent.data.get("shared") else {}
+        mount.store.write(Write(path, {**lease, **claim, **shared}, due=lease["expires_at"]))
         current = mount.store.read(intent.path)
         if current is None or current.version != intent.version:
             # This process was taken for dead. Whoever took over looks for the lease after taking the intent, and this
@@ -257,10 +284,11 @@ def _commit(mount: Mount, client: OpenAI, intent: Document, lease: Data, api_key
         try:
             client.delete_service_account(lease["project_id"], lease["service_account_id"])
             mount.store.delete(path)
-            clear(mount, intent)
+            clear(mount, intent, failure(mount, lease, error, mount.now(), unanswered=False))
         except OpenAICredsError as second:
-            _abandon(mount, intent)
-            raise OpenAICredsError(f"{error}; the next openai_cleanup removes the account ({second})") from None
+            both = OpenAICredsError(f"{error}; the next openai_cleanup removes the account ({second})")
+            abandon(mount, intent, failure(mount, lease, both, mount.now(), unanswered=False))
+            raise both from None
         raise
     if "run" not in intent.data:
         # The lease is on record; an intent that stays is dropped by the next cleanup.
@@ -268,29 +296,38 @@ def _commit(mount: Mount, client: OpenAI, intent: Document, lease: Data, api_key
             mount.store.delete(intent.path)
 
 
-def clear(mount: Mount, intent: Document) -> None:
-    """Remove an intent whose work is finished.
+def clear(mount: Mount, intent: Document, failed: Data | None = None) -> None:
+    """Remove an intent whose work is finished; failed says why it came to nothing, for those who wait for it.
 
-    A run's claim is only marked as spent, so that its version goes on growing: were it removed while the run goes on,
-    somebody slow could take a new claim for the one that he knew.
+    A claim that a run shares is only marked as spent, so that its version goes on growing: were it removed while the run
+    goes on, somebody slow could take a new claim for the one that he knew.
     """
-    if "run" not in intent.data:
+    if not intent.data.get("shared"):
         mount.store.delete(intent.path)
         return
-    spent = {"kind": "spent", "run": intent.data["run"], "created_at": mount.now()}
     with contextlib.suppress(Conflict):  # somebody else has cleared it and gone on
-        mount.store.write(Write(intent.path, spent, intent.version))
+        mount.store.write(Write(intent.path, _spent(mount, intent, failed), intent.version))
 
 
-def _abandon(mount: Mount, intent: Document) -> None:
-    """Say on the intent that nobody is at it any more, so that it can be taken over at once."""
+def _spent(mount: Mount, claim: Document, failed: Data | None = None) -> Data:
+    spent = {name: claim.data[name] for name in ("run", "shared", "replaced")}
+    return {"kind": "spent", **spent, "failed": failed, "created_at": mount.now()}
+
+
+def abandon(mount: Mount, intent: Document, failed: Data) -> None:
+    """Say on the intent that nobody is at it any more, so that it can be taken over at once, and why; see clear."""
     with contextlib.suppress(OpenAICredsError):  # then it is taken over when this process has ended
-        mount.store.write(Write(intent.path, {**intent.data, "owner": None}, intent.version))
+        mount.store.write(Write(intent.path, {**intent.data, "owner": None, "failed": failed}, intent.version))
 
 
 def is_at_work(intent: Document) -> bool | None:
     """Say whether the owner of an issue's intent is still at it; None if that cannot be seen from here."""
     return _is_at_work(intent.data["owner"], intent.data["lease"]["lease_id"])
+
+
+def is_left(intent: Document, now: int, grace: int) -> bool:
+    """Say whether nobody is at an issue any more; see is_abandoned."""
+    return is_abandoned(is_at_work(intent), intent.data["created_at"], now, grace)
 
 
 def is_being_ended(record: Document, now: int, grace: int) -> bool:
@@ -303,7 +340,7 @@ def is_being_ended(record: Document, now: int, grace: int) -> bool:
 
 def take_over(mount: Mount, intent: Document) -> Document | None:
     """Make this process the owner of an interrupted issue; returns None if it turns out to have been finished."""
-    data = {**intent.data, "owner": this_process()}
+    data = {**intent.data, "owner": this_process(), "failed": None}
     mount.store.write(Write(intent.path, data, intent.version))
     taken = Document(intent.path, data, intent.version + 1)
     if read_lease(mount, intent.data["lease"]["lease_id"]) is None:
@@ -419,18 +456,18 @@ def find_record(mount: Mount, lease_id: str) -> Record | None:
 
 def read_lease(mount: Mount, lease_id: str) -> Document | None:
     """Return the document of a lease, also of one being ended, or None."""
-    return next(_read_leases(mount, [lease_id]), None)
+    return next(read_leases(mount, [lease_id]), None)
 
 
 def active_records(mount: Mount, lease_ids: t.Iterable[str]) -> list[Record]:
     """Return those of these leases that nobody has begun to end."""
-    found = _read_leases(mount, lease_ids)
+    found = read_leases(mount, lease_ids)
     active = [Record(document.data, "active", document, None) for document in found if "ending" not in document.data]
     mount.check_is_here()
     return active
 
 
-def _read_leases(mount: Mount, lease_ids: t.Iterable[str]) -> t.Iterator[Document]:
+def read_leases(mount: Mount, lease_ids: t.Iterable[str]) -> t.Iterator[Document]:
     """Yield the documents of those of these leases that have one."""
     wanted = {lease_path(lease_id): lease_id for lease_id in lease_ids}
     for document in mount.store.read_each(list(wanted)):
@@ -496,12 +533,13 @@ def revoke(
     *,
     force: bool = False,
     only_due: bool = False,
+    run_is_over: bool = False,
     concurrency: int = 16,
 ) -> list[Ended]:
     """End leases, and their records as that goes on; returns those that were to end.
 
     With force their records go even if OpenAI refuses; with only_due, one that somebody else renews or ends at the same
-    time is left to them.
+    time is left to them. run_is_over says that the run that has claimed them asks for nothing more.
     """
     size = mount.store.batch
     batches = _batches(leases, size)
@@ -525,7 +563,7 @@ def revoke(
             # As with an issue, after that: if the mount moves, either this sees it or the move sees what is marked.
             client = mount.openai()
             ended = list(concurrently(lambda record: _delete(client, calls, record), batch, concurrency))
-            _record_ended(mount, ended, force)
+            _record_ended(mount, ended, force, run_is_over)
         except OpenAICredsError as error:
             # Others have ended and are to be told of. What was marked is finished by the next cleanup.
             return [Ended(record.lease, str(error)) for record in batch]
@@ -606,19 +644,38 @@ def retry_wait(attempts: int) -> int:
     return 0 if attempts == 1 else min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(attempts - 2, 20))
 
 
-def _record_ended(mount: Mount, ended: t.Sequence[Ended], force: bool) -> None:
+def _record_ended(mount: Mount, ended: t.Sequence[Ended], force: bool, run_is_over: bool) -> None:
     # Claims first: one without its lease would be taken for an issue that was interrupted.
-    for one in ended:
-        if "claim" in one.lease:
-            claim = mount.store.read(one.lease["claim"])
-            if claim and claim.data.get("lease", {}).get("lease_id") == one.lease["lease_id"]:
-                clear(mount, claim)
+    _clear_claims(mount, [one.lease for one in ended if "claim" in one.lease], run_is_over)
     for one in ended:
         if one.error is not None and not force:
             with contextlib.suppress(Conflict):  # somebody else has tried as well, and said so
                 mount.store.write(_refused(mount, one.lease, one.error, one.intent))
     mount.store.delete(*(lease_path(one.lease["lease_id"]) for one in ended))
     mount.store.delete(*(one.intent.path for one in ended if one.intent and (one.error is None or force)))
+
+
+def _clear_claims(mount: Mount, leases: t.Sequence[Data], run_is_over: bool) -> None:
+    """Clear the claims of runs on leases that have ended. Those of a run that is over go."""
+    if not leases:
+        return
+    ended = {lease["lease_id"] for lease in leases}
+    found = mount.store.read_each(list({lease["claim"]: None for lease in leases}))
+    claims = [claim for claim in found if claim.data.get("lease", {}).get("lease_id") in ended]
+    kept = [
+        claim
+        for claim in claims
+        if claim.data["shared"] and not run_is_over and is_running(claim.data["run"]) is not False
+    ]
+    try:
+        if kept:
+            mount.store.write(*(Write(claim.path, _spent(mount, claim), claim.version) for claim in kept))
+    except Conflict:
+        for claim in kept:
+            clear(mount, claim)
+    gone = [claim.path for claim in claims if claim not in kept]
+    if gone:
+        mount.store.delete(*gone)
 
 
 def _refused(mount: Mount, lease: Data, error: str, before: Document | None) -> Write:

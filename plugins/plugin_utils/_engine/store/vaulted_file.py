@@ -97,8 +97,8 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 _background: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
-def _in_background(function: t.Callable[[], object]) -> threading.Thread:
-    """Do something that will be done again, and complain, if it does not succeed.
+def _in_background(function: t.Callable[[], object]) -> threading.Thread | None:
+    """Do something that will be done again, and complain, if it does not succeed; returns None if no thread can be started.
 
     The function must not use Ansible's Display: a worker process that ends, or a process that forks, while a thread
     holds the lock of Ansible's result queue leaves that locked for ever. For the same reason, and for the locks of
@@ -110,7 +110,10 @@ def _in_background(function: t.Callable[[], object]) -> threading.Thread:
             function()
 
     thread = threading.Thread(target=quietly)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
     _background.add(thread)
     return thread
 
@@ -227,8 +230,9 @@ class VaultedFileStore(Store):
         # Deriving a vault key takes longer than all else here, and leaves the other cores idle.
         secret = self._encryption_secret()[1]
         salts = [_Salt(os.urandom(32), os.getpid(), threading.Event()) for _unused in range(writes)]
-        self._salts.extend(salts)
-        _in_background(lambda: _derive_all(salts, secret))
+        # Nobody may wait for a salt that no thread derives the key of.
+        if _in_background(lambda: _derive_all(salts, secret)):
+            self._salts.extend(salts)
 
     def new_key(self, folder: str, due: int) -> str:
         folder = os.path.join(self._mount, folder)
@@ -238,7 +242,9 @@ class VaultedFileStore(Store):
         if free:
             # It will be needed when the document is written, and there is time until then.
             secret = self._encryption_secret()[1]
-            self._prefetches[folder, group] = _in_background(lambda: self._derive_again(files[group].path, secret))
+            thread = _in_background(lambda: self._derive_again(files[group].path, secret))
+            if thread:
+                self._prefetches[folder, group] = thread
         return f"{group}-{random_text(12)}"
 
     def _locate(self, path: str) -> tuple[str, str, str]:

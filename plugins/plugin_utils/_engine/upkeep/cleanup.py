@@ -16,16 +16,18 @@ from ..leases.lease import (
     LEASES,
     Ended,
     Record,
-    is_at_work,
     is_being_ended,
+    is_left,
     read_lease,
+    read_leases,
     revoke,
     settle,
     take_over,
 )
+from ..leases.share import leases_of
 from ..mount import Mount
 from ..rotation.admin_key import recover
-from ..run.processes import is_abandoned, is_running
+from ..run.processes import is_running
 from ..store.base import Data, Document, Survey
 
 if t.TYPE_CHECKING:
@@ -52,19 +54,26 @@ def cleanup(
     result: Data = {name: [] for name in ("revoked", "checked_in", "recovered", "orphans", "failed")}
     mount.check_is_here()
     _recover_rotation(mount, grace, dry_run, result)
-    spent, interrupted, refused, waiting = _sort_intents(mount, grace)
+    spent, interrupted, refused, waiting, over = _sort_intents(mount, grace)
     if not dry_run:
         mount.store.delete(*spent)
-    left = _Recovery(mount, orphans, dry_run, result).run(interrupted, limit)
+    of_runs, without_lease = _leases_of_runs(mount, over, grace)
+    left = _Recovery(mount, orphans, dry_run, result).run([*interrupted, *without_lease], limit)
 
+    def end(records: t.Iterable[Record]) -> list[Ended]:
+        return (
+            [Ended(record.lease, None) for record in records]
+            if dry_run
+            else revoke(mount, records, only_due=True, concurrency=max_concurrency)
+        )
+
+    # First, so that the survey finds no more of them.
+    ended = end(of_runs[:left])
+    left = None if left is None else left - len(ended)
     now = mount.now()
     survey = mount.store.survey(LEASES, now, tidy=not dry_run)
-    ending = itertools.islice(_due(survey, refused, waiting, now, grace, result), left)
-    ended = (
-        [Ended(record.lease, None) for record in ending]
-        if dry_run
-        else revoke(mount, ending, only_due=True, concurrency=max_concurrency)
-    )
+    done = {one.lease["lease_id"] for one in ended}
+    ended += end(itertools.islice(_due(survey, refused, waiting, done, now, grace, result), left))
 
     result["revoked"] = sorted(one.lease["lease_id"] for one in ended if one.error is None)
     result["failed"] += [{"lease_id": one.lease["lease_id"], "error": one.error} for one in ended if one.error]
@@ -75,15 +84,36 @@ def cleanup(
     ends = [int(document.data["expires_at"]) for document in survey.due]
     if survey.next_due is not None:
         ends.append(survey.next_due)
-    result["active"] = survey.later
+    # A dry run has left what would have ended.
+    result["active"] = survey.later - (sum(record.lease["expires_at"] > now for record in of_runs) if dry_run else 0)
     result["next_expiry"] = rfc3339(min(ends)) if ends else None
     return result
+
+
+def _leases_of_runs(mount: Mount, over: t.Sequence[Document], grace: int) -> tuple[list[Record], list[Document]]:
+    """Return the leases of claims whose runs are over, and the claims that no lease came of, for nobody is at them."""
+    now = mount.now()
+    found = {
+        document.data["lease_id"]: document for document in read_leases(mount, itertools.chain(*map(leases_of, over)))
+    }
+    records = [
+        Record(document.data, "active", document, None)
+        for lease_id in dict.fromkeys(itertools.chain(*map(leases_of, over)))
+        if (document := found.get(lease_id)) and not is_being_ended(document, now, grace)
+    ]
+    without_lease = [
+        claim
+        for claim in over
+        if claim.data["kind"] == "issue" and claim.data["lease"]["lease_id"] not in found and is_left(claim, now, grace)
+    ]
+    return records, without_lease
 
 
 def _due(
     survey: Survey,
     refused: t.Sequence[Document],
     waiting: t.Sequence[Document],
+    done: t.AbstractSet[str],
     now: int,
     grace: int,
     result: Data,
@@ -92,7 +122,7 @@ def _due(
     ended."""
     for intent in refused:
         yield Record(intent.data["lease"], "failed", None, intent)
-    known = {intent.data["lease"]["lease_id"] for intent in (*refused, *waiting)}
+    known = {intent.data["lease"]["lease_id"] for intent in (*refused, *waiting)} | done
     try:
         for document in survey.due:
             if document.data["lease_id"] not in known and not is_being_ended(document, now, grace):
@@ -113,13 +143,18 @@ def _recover_rotation(mount: Mount, grace: int, dry_run: bool, result: Data) -> 
         result["failed"].append({"lease_id": None, "admin_api_key_id": None, "error": report.unfinished})
 
 
-def _sort_intents(mount: Mount, grace: int) -> tuple[list[str], list[Document], list[Document], list[Document]]:
-    """Return the claims that nobody needs, issues interrupted and watches, refusals to try again now, and others."""
+def _sort_intents(
+    mount: Mount, grace: int
+) -> tuple[list[str], list[Document], list[Document], list[Document], list[Document]]:
+    """Return the claims that nobody needs, issues interrupted and watches, refusals to try again now, others that wait, and
+    claims on leases of runs that are over."""
     now = mount.now()
     spent: list[str] = []
     interrupted: list[Document] = []
     refused: list[Document] = []
     waiting: list[Document] = []
+    over: list[Document] = []
+    left: list[Document] = []
     for intent in mount.store.scan(INTENTS):
         data = intent.data
         if data["kind"] == "revoke":
@@ -129,18 +164,19 @@ def _sort_intents(mount: Mount, grace: int) -> tuple[list[str], list[Document], 
             interrupted.append(intent)
         elif "run" in data and goes_on(data, now):
             # A run's claims are its own while it goes on, but for work that one of its processes has left.
-            if data["kind"] == "issue" and is_left(intent, now, grace) and not _is_issued(mount, intent):
-                interrupted.append(intent)
-        elif data["kind"] == "spent":
-            spent.append(intent.path)
+            if data["kind"] == "issue" and is_left(intent, now, grace):
+                left.append(intent)
+        elif "run" in data:
+            if data["kind"] == "spent":
+                spent.append(intent.path)
+            over.append(intent)
         elif is_left(intent, now, grace):
             interrupted.append(intent)
-    return spent, interrupted, refused, waiting
-
-
-def is_left(intent: Document, now: int, grace: int) -> bool:
-    """Say whether nobody is at an issue any more."""
-    return is_abandoned(is_at_work(intent), intent.data["created_at"], now, grace)
+    issued = {
+        lease.data["lease_id"] for lease in read_leases(mount, [claim.data["lease"]["lease_id"] for claim in left])
+    }
+    interrupted += [claim for claim in left if claim.data["lease"]["lease_id"] not in issued]
+    return spent, interrupted, refused, waiting, over
 
 
 def goes_on(data: Data, now: int) -> bool:
