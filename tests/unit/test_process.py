@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 import typing as t
 
@@ -162,3 +164,45 @@ def test_what_is_abandoned() -> None:
     assert is_abandoned(None, 1000, 1600, 600)
     assert not is_abandoned(None, 1000, 401, 600), "clocks differ a little"
     assert is_abandoned(None, 1000, 400, 600), "a clock was set back"
+
+
+#: Prints what a process on its own says of itself, of another user's process, and of one that has ended.
+LOOK = """
+import json, os, subprocess, sys
+sys.path[:0] = json.loads(sys.argv[1])
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import processes
+other = subprocess.Popen(["sleep", "300"], user=65534)
+ended = subprocess.Popen(["true"])
+ended.wait()
+os.setgroups([])
+os.setegid(65533)
+os.seteuid(65533)
+me = processes.this_process()
+there = {name: {**me, "pid": process.pid, "started": 12345} for name, process in (("other", other), ("ended", ended))}
+print(json.dumps({name: processes.is_running(one) for name, one in {"me": me, **there}.items()}))
+os.seteuid(0)
+other.kill()
+"""
+
+
+@pytest.mark.parametrize(
+    "proc",
+    [
+        "mount -t proc -o hidepid=1 proc /proc",
+        "mount -t proc -o hidepid=2 proc /proc",
+        "mount -t tmpfs none /proc",
+    ],
+)
+def test_a_proc_that_tells_less_or_nothing(proc: str) -> None:
+    """Whose pid it is cannot be seen, so that it is neither running nor dead."""
+    if subprocess.run(("unshare", "-m", "sh", "-c", proc), capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a /proc")
+    command = f'{proc}; exec "$@"'
+    done = subprocess.run(
+        ("unshare", "-m", "sh", "-c", command, "sh", sys.executable, "-c", LOOK, json.dumps(sys.path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"me": True, "other": None, "ended": False}

@@ -20,7 +20,7 @@ import typing as t
 
 from ..errors import ApiError, Conflict, OpenAICredsError
 from ..mount import Mount
-from ..run.processes import this_run
+from ..run.processes import at_work, this_run
 from ..store.base import Data, Document
 from .lease import (
     INTENTS,
@@ -109,21 +109,22 @@ def shared_credential(
 def take_back(mount: Mount, claim: Document) -> None:
     """Remove what an interrupted issue has made, unless somebody else is faster."""
     began = mount.now()
-    try:
-        taken = take_over(mount, claim)
-    except Conflict:
-        return
-    if taken is None:
-        return
-    lease = taken.data["lease"]
-    try:
-        client = mount.openai()
-        settle(mount, client, taken, accounts_of(client, lease))
-    except OpenAICredsError as error:
-        # Those who wait for this must not try the same one after the other.
-        unanswered = isinstance(error, ApiError) and error.status is None
-        abandon(mount, taken, failure(mount, lease, error, began, unanswered=unanswered))
-        raise
+    lease = claim.data["lease"]
+    with at_work(lease["lease_id"]):
+        try:
+            taken = take_over(mount, claim)
+        except Conflict:
+            return
+        if taken is None:
+            return
+        try:
+            client = mount.openai()
+            settle(mount, client, taken, accounts_of(client, lease))
+        except OpenAICredsError as error:
+            # Those who wait for this must not try the same one after the other.
+            unanswered = isinstance(error, ApiError) and error.status is None
+            abandon(mount, taken, failure(mount, lease, error, began, unanswered=unanswered))
+            raise
 
 
 def leases_of(claim: Document) -> list[str]:

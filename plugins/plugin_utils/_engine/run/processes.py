@@ -15,8 +15,9 @@ import typing as t
 #: machine (boot and process id space), pid, started (the kernel's start time of the pid).
 Process = dict[str, str | int]
 
-#: The work that this process is at, by name. Work that is recorded as this process's and is not here was given up.
-_under_way: set[str] = set()
+#: The work that this process is at, by name: once for each thread that is, or tries to be. Work that is recorded as this
+#: process's and is not here was given up.
+_under_way: list[str] = []
 
 #: The main process of this run, once somebody has said which that is. Workers that are forked later inherit it.
 _run: Process | None = None
@@ -92,11 +93,11 @@ def is_running(process: t.Mapping[str, t.Any]) -> bool | None:
 @contextlib.contextmanager
 def at_work(name: str) -> t.Iterator[None]:
     """Count this process as being at some work, whose name is its own, for as long as the context lasts."""
-    _under_way.add(name)
+    _under_way.append(name)
     try:
         yield
     finally:
-        _under_way.discard(name)
+        _under_way.remove(name)
 
 
 def is_at_work(owner: t.Mapping[str, t.Any] | None, name: str) -> bool | None:
