@@ -18,7 +18,7 @@ from ansible.parsing.vault import VaultSecret
 from double.client import Double
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions import config, projects, roles
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Store
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file import VaultedFileStore

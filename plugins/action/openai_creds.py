@@ -9,7 +9,7 @@ from ansible_collections.ephemeral.openai.plugins.modules.openai_creds import DO
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import issue_several, placeholder
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue_several, placeholder
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import LOST, note

@@ -9,13 +9,10 @@ from ansible_collections.ephemeral.openai.plugins.modules.openai_lease import DO
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
-    Record,
-    find_record,
-    matching,
-    renew,
-    revoke,
-)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record, matching
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Record
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ansible_collections.ephemeral.openai.plugins.modules.openai_lease_info import DOCUMENTATION
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import find_record, matching
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record, matching
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 

@@ -68,7 +68,7 @@ from ansible.plugins.callback import CallbackBase
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import unexpected
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.settings import load_yaml, open_mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, quoted
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import (
     forget_claims,
     leases_of_run,

@@ -89,7 +89,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import lookup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.roles import find_role
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import placeholder
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import placeholder
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
     own_credential,
     shared_credential,

@@ -24,12 +24,10 @@ from bao import Vault, start_raft
 from double.client import Double
 from lab import COLLECTIONS, PROJECT, Lab, new_lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
-    active_records,
-    issue,
-    lease_path,
-    revoke,
-)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import lease_path
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import random_text
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket
@@ -252,7 +250,7 @@ def in_new_process(lab: Lab, code: str) -> list[float]:
         "vault = node.vault; node.vault = vault and bao.Vault(); vault and node.vault.__dict__.update(vault);"
         "node.store_path = Path(node.store_path); mount = node.mount();"
         "from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup;"
-        "from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import records;"
+        "from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import records;"
         f"b = time.perf_counter(); n = {code};"
         "print(json.dumps([time.perf_counter() - b, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, n]))"
     )

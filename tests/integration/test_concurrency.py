@@ -10,7 +10,9 @@ import pytest
 from lab import BOTH_STORES_LONG, Lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import active_records, issue, revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 

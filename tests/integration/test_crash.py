@@ -13,13 +13,10 @@ from pathlib import Path
 import pytest
 from lab import BOTH_STORES_LONG, PROJECT, Lab, new_lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
-    INTENTS,
-    LEASES,
-    find_record,
-    issue,
-    revoke,
-)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import INTENTS, LEASES
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import is_running
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 

@@ -15,7 +15,7 @@ import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
 from lab import MARKER, VAULT_PASSWORD, Lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 
 ADMIN_KEY = "{{ vault_admin_key }}"
 

@@ -24,7 +24,8 @@ from bao import Balancer, Bao, Cluster, start_dev, until
 from double.client import Double
 from lab import MARKER, VAULT_PASSWORD, Lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import INTENTS, issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import INTENTS
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 

@@ -10,12 +10,9 @@ import typing as t
 import pytest
 from lab import BOTH_STORES, PROJECT, Lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
-    PLACEHOLDER_KEY,
-    find_record,
-    issue,
-    revoke,
-)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import PLACEHOLDER_KEY, issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 
 pytestmark = BOTH_STORES
 

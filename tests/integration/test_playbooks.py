@@ -15,7 +15,7 @@ import pytest
 import yaml
 from lab import PROJECT, Lab, Run
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import lease as leases
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import issue as leases
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BY_NAME, BY_PATH = "ephemeral.openai.{}", str(CHECKOUT / "playbooks" / "{}.yml")

@@ -13,16 +13,16 @@ from double.client import Double
 from lab import MARKER, Lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import (
     active_records,
     find_record,
-    issue,
-    lease_path,
     matching,
     records,
-    renew,
-    revoke,
 )
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import lease_path
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import this_process
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Store, Write

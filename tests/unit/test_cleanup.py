@@ -13,14 +13,10 @@ from lab import PROJECT, Lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import rfc3339
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
-    WATCH_SECONDS,
-    active_records,
-    find_record,
-    issue,
-    issue_several,
-    revoke,
-)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, find_record
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import WATCH_SECONDS
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, issue_several
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
     own_credential,
     shared_credential,
@@ -107,7 +103,7 @@ def test_what_is_due_ends_and_nothing_else(lab: Lab, mount: Mount, clock: Clock)
 
 
 def test_a_renewed_lease_is_due_when_it_now_ends(lab: Lab, mount: Mount, clock: Clock) -> None:
-    from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import renew
+    from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 
     creds = issue(mount, "my-role", 600)
     record = find_record(mount, creds["lease_id"])

@@ -31,12 +31,9 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitio
     write_role,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
-    active_records,
-    issue,
-    records,
-    revoke,
-)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import AdminKey, OpenAI

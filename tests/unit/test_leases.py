@@ -27,19 +27,20 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
     OpenAICredsError,
     StoreError,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import lease as leases
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import (
     active_records,
     find_record,
+    matching,
+    records,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import (
     issue,
     issue_several,
-    lease_path,
-    matching,
     placeholder,
-    records,
-    renew,
-    revoke,
 )
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Record, lease_path
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
@@ -62,7 +63,7 @@ def opens_models(lab: Lab, key: str) -> bool:
         return False
 
 
-def record_of(mount: Mount, creds: dict[str, t.Any]) -> leases.Record:
+def record_of(mount: Mount, creds: dict[str, t.Any]) -> Record:
     record = find_record(mount, creds["lease_id"])
     assert record is not None
     return record

@@ -15,13 +15,10 @@ from unit.wording import sentence
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import ApiError, OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import share as reuse
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import (
-    active_records,
-    find_record,
-    issue,
-    renew,
-    revoke,
-)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, find_record
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
     own_credential,
     shared_credential,

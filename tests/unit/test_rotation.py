@@ -24,7 +24,8 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
     OpenAICredsError,
     StoreError,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import WATCH_SECONDS, issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import WATCH_SECONDS
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI

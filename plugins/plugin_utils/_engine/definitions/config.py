@@ -10,7 +10,7 @@ from functools import partial
 
 from ..durations import rfc3339
 from ..errors import ApiError, OpenAICredsError
-from ..leases.lease import records
+from ..leases.find import records
 from ..mount import Mount
 from ..names import check_openai_id
 from ..openai.client import AdminKey, OpenAI, check_endpoint, check_key

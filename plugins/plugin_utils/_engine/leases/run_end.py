@@ -12,7 +12,8 @@ import typing as t
 from ..mount import Mount
 from ..run.processes import this_run
 from ..store.base import Document
-from .lease import Record, is_at_work, is_being_ended, read_lease, read_leases
+from .intents import is_at_work
+from .lease import Record, is_being_ended, read_lease, read_leases
 from .share import leases_of, run_folder, take_back
 
 #: A worker that has been told to end gets so long to do so.

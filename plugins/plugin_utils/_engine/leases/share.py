@@ -22,19 +22,9 @@ from ..errors import ApiError, Conflict, OpenAICredsError
 from ..mount import Mount
 from ..run.processes import at_work, this_run
 from ..store.base import Data, Document
-from .lease import (
-    INTENTS,
-    Claim,
-    abandon,
-    accounts_of,
-    credential,
-    failure,
-    is_left,
-    issue,
-    read_lease,
-    settle,
-    take_over,
-)
+from .intents import abandon, accounts_of, failure, is_left, settle, take_over
+from .issue import Claim, issue
+from .lease import INTENTS, credential, read_lease
 
 #: A worker waits for another one so long at first, and twice as long each time, up to the longest wait.
 _FIRST_WAIT_SECONDS = 0.05

@@ -34,7 +34,8 @@ import typing as t
 
 from ..durations import rfc3339
 from ..errors import ApiError, OpenAICredsError, StoreError
-from ..leases.lease import WATCH_SECONDS, retry_wait
+from ..leases.intents import WATCH_SECONDS
+from ..leases.lease import retry_wait
 from ..mount import Mount
 from ..names import check_openai_id, random_text
 from ..openai.client import AdminKey, NewKey, OpenAI, check_key

@@ -11,19 +11,9 @@ import typing as t
 
 from ..durations import rfc3339
 from ..errors import Conflict, OpenAICredsError, StoreError
-from ..leases.lease import (
-    INTENTS,
-    LEASES,
-    Ended,
-    Record,
-    is_being_ended,
-    is_left,
-    read_lease,
-    read_leases,
-    revoke,
-    settle,
-    take_over,
-)
+from ..leases.intents import is_left, settle, take_over
+from ..leases.lease import INTENTS, LEASES, Record, is_being_ended, read_lease, read_leases
+from ..leases.revoke import Ended, revoke
 from ..leases.share import leases_of
 from ..mount import Mount
 from ..rotation.admin_key import recover
