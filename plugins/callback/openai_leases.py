@@ -18,7 +18,7 @@ description:
   - When the run ends, also by a failure or by a signal such as SIGINT, SIGTERM or SIGHUP, revokes the leases that its lookups took.
   - Leases from M(ephemeral.openai.openai_creds) tasks are left, since those are made to be delivered and to outlive the run.
   - A run that is killed with SIGKILL revokes nothing; the next M(ephemeral.openai.openai_cleanup) on the same machine does.
-  - What it says goes to standard error, so that it does not get into the output of a callback such as P(ansible.posix.json#callback).
+  - What it says goes to standard error, so that it does not get into the output of a callback such as C(ansible.posix.json).
 requirements:
   - enable it with C(callbacks_enabled = ephemeral.openai.openai_leases) in C(ansible.cfg)
 options:
@@ -194,11 +194,11 @@ class CallbackModule(CallbackBase):
         self._end(1)
 
     def _end(self, concurrency: int) -> None:
-        """End the leases of the run, then tell: words that cannot be written must not stop what is still to be done."""
+        """End the leases of the run, then tell: output that cannot be written must not stop what is still to be done."""
         if self._over:
             return
-        words: list[_Word] = []
-        with _told(words):
+        messages: list[_Message] = []
+        with _errors_as_warnings(messages):
             by_settings: dict[str, set[str]] = {}
             for entry in notes():
                 by, lease_id = entry.pop("by"), entry.pop("lease_id")
@@ -206,23 +206,26 @@ class CallbackModule(CallbackBase):
                     lease_ids = by_settings.setdefault(json.dumps(entry, sort_keys=True), set())
                     lease_ids.update([lease_id] if lease_id else [])
             for settings, lease_ids in by_settings.items():
-                with _told(words):
-                    self._end_leases(open_mount(json.loads(settings)), lease_ids, concurrency, words)
+                with _errors_as_warnings(messages):
+                    self._end_leases(open_mount(json.loads(settings)), lease_ids, concurrency, messages)
         self._over = True
-        for word in words:
+        for message in messages:
             # The pipe may be broken, the terminal closed, the disk full. Not on standard output, which belongs to the
             # callback that writes there.
             with contextlib.suppress(Exception):
-                if word.warning:
-                    self._display.warning(f"openai_leases: {word.text}")
+                if message.warning:
+                    self._display.warning(f"openai_leases: {message.text}")
                 else:
-                    self._display.display(f"openai_leases: {word.text}", stderr=True)
+                    self._display.display(f"openai_leases: {message.text}", stderr=True)
 
-    def _end_leases(self, mount: Mount, lease_ids: t.Iterable[str], concurrency: int, words: list[_Word]) -> None:
+    @property
+    def _leases_stay(self) -> bool:
+        return self._revoke == ("on_success" if self._failed else "on_failure")
+
+    def _end_leases(self, mount: Mount, lease_ids: t.Iterable[str], concurrency: int, messages: list[_Message]) -> None:
         """End the leases that the run has taken from a mount."""
-        leases_stay = self._revoke == ("on_success" if self._failed else "on_failure")
-        if not leases_stay:
-            with _told(words):
+        if not self._leases_stay:
+            with _errors_as_warnings(messages):
                 take_back_interrupted(mount)
             records = leases_of_run(mount, lease_ids)
             # One by one where no thread can be started, so that it is known what is left.
@@ -231,13 +234,15 @@ class CallbackModule(CallbackBase):
             for start in range(0, len(records), size):
                 ended += revoke(mount, records[start : start + size], run_is_over=True, concurrency=concurrency)
                 self._ended.update(one.lease["lease_id"] for one in ended)
-            words += [_Word(f"{one.lease['lease_id']} was not revoked: {one.error}") for one in ended if one.error]
-            words.append(_Word(f"revoked {sum(not one.error for one in ended)} lease(s)", warning=False))
-        forget_claims(mount, leases_stay=leases_stay)
+            messages += [
+                _Message(f"{one.lease['lease_id']} was not revoked: {one.error}") for one in ended if one.error
+            ]
+            messages.append(_Message(f"revoked {sum(not one.error for one in ended)} lease(s)", warning=False))
+        forget_claims(mount, leases_stay=self._leases_stay)
 
     def _tell_what_is_left(self) -> None:
         """Say, in a signal handler, which leases nobody will have revoked."""
-        if self._over:
+        if self._over or self._leases_stay:
             return
         wanted = ("lookup", "task") if self._include_tasks else ("lookup",)
         taken = {entry["lease_id"]: None for entry in notes() if entry["by"] in wanted and entry["lease_id"]}
@@ -249,7 +254,7 @@ class CallbackModule(CallbackBase):
                 os.write(2, f"\n{text}\n".encode())
 
 
-class _Word(t.NamedTuple):
+class _Message(t.NamedTuple):
     """Something to tell when the leases have been ended."""
 
     text: str
@@ -257,14 +262,14 @@ class _Word(t.NamedTuple):
 
 
 @contextlib.contextmanager
-def _told(words: list[_Word]) -> t.Iterator[None]:
+def _errors_as_warnings(messages: list[_Message]) -> t.Iterator[None]:
     """Turn an error into a warning: a run must not fail for it, and nothing else may stop for it."""
     try:
         yield
     except (OpenAICredsError, AnsibleError) as error:
-        words.append(_Word(f"leases of this run were not revoked: {error}"))
+        messages.append(_Message(f"leases of this run were not revoked: {error}"))
     except Exception as error:  # noqa: BLE001
-        words.append(_Word(f"leases of this run were not revoked: {unexpected(error)}"))
+        messages.append(_Message(f"leases of this run were not revoked: {unexpected(error)}"))
 
 
 def _ends_the_process(handler: t.Any) -> bool:

@@ -205,9 +205,10 @@ class _Recovery:
     def _recover(self, intent: Document) -> None:
         kind, mount = intent.data["kind"], self._mount
         if kind == "issue" and _is_issued(mount, intent):
-            if not self._dry_run:
-                mount.store.delete(intent.path)
+            # A claim stays with its lease: the next cleanup finds by it what the run has left.
             if "run" not in intent.data:
+                if not self._dry_run:
+                    mount.store.delete(intent.path)
                 self._result["recovered"].append(intent.data["lease"]["lease_id"])
             return
         lease = intent.data["lease"]
