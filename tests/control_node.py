@@ -53,9 +53,12 @@ class ControlNode:
 
     def put_away(self, mount: str) -> bool:
         """Revoke all that a mount has left after something went wrong; says whether nothing remains."""
+        if not Path(self.env["OPENAI_CREDS_STORE_PATH"], mount).exists():
+            return True
         playbooks = CHECKOUT / "playbooks"
         for_mount = ("-e", f"openai_creds_mount={mount}")
-        revoked = self.play(playbooks / "revoke.yml", *for_mount, "-e", f"openai_creds_prefix={mount}")
+        prefix = ("-e", f"openai_creds_prefix={mount}", "-e", "openai_creds_nothing_is_ok=true")
+        revoked = self.play(playbooks / "revoke.yml", *for_mount, *prefix)
         cleaned = self.play(playbooks / "cleanup.yml", *for_mount, "-e", "openai_creds_orphans=delete")
         return revoked == cleaned == 0
 

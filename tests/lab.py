@@ -47,7 +47,7 @@ ROLE: dict[str, t.Any] = {
     "ttl": "1h",
     "max_ttl": "24h",
     "renewable": True,
-    "scopes": [],
+    "scopes": None,
     "native_expiry": True,
 }
 
@@ -151,7 +151,7 @@ class Lab:
 
     def role(self, name: str = "my-role", **role: t.Any) -> None:
         """Write a role."""
-        roles.write_role(self.mount(), name, **{**ROLE, **role}, dry_run=False)
+        roles.write_role(self.mount(), name, **{**ROLE, **role}, defaults={}, dry_run=False)
 
     def command(self, *command: str, env: t.Mapping[str, str] | None = None, timeout: float = 120) -> Run:
         """Run a command on the control node."""

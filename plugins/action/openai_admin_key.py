@@ -26,6 +26,7 @@ class ActionModule(OpenAIAction):
     MUTUALLY_EXCLUSIVE = (("new_admin_api_key", "expires_in"),)
 
     def act(self, mount: Mount, args: Data) -> Data:
+        always = args["rotate"] == "always"
         overlap = parse_duration(args["overlap"], "overlap", least=0)
         expires_in = None if args["expires_in"] is None else parse_duration(args["expires_in"], "expires_in")
         if expires_in is not None and expires_in > LONGEST_EXPIRY:
@@ -33,10 +34,11 @@ class ActionModule(OpenAIAction):
         value, key_id = args["new_admin_api_key"], args["new_admin_api_key_id"]
         if (value is None) != (key_id is None):
             raise OpenAICredsError("new_admin_api_key, new_admin_api_key_id: give both of them, or neither")
+        if self.check_mode and (warnings := self.unconfigured(mount)):
+            return {**_nothing(rotated=always or value is not None), "warnings": warnings}
         if value is not None:
             report = adopt(mount, value, key_id, overlap=overlap, dry_run=self.check_mode)
         else:
-            always = args["rotate"] == "always"
             report = rotate(mount, always=always, overlap=overlap, expires_in=expires_in, dry_run=self.check_mode)
         return self._result(mount, report)
 
@@ -58,3 +60,9 @@ class ActionModule(OpenAIAction):
             "previous_admin_api_key_id": report.replaced or shown["previous_admin_api_key_id"],
             **({"warnings": warnings} if warnings else {}),
         }
+
+
+def _nothing(*, rotated: bool) -> Data:
+    """Return what check mode foretells of a mount that has no admin key yet."""
+    unknown = ("admin_api_key_id", "last_rotated", "next_rotation", "previous_admin_api_key_id")
+    return {"changed": rotated, "rotated": rotated, **dict.fromkeys(unknown), "previous_admin_api_keys": []}

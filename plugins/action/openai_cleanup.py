@@ -31,12 +31,19 @@ class ActionModule(OpenAIAction):
             grace=parse_duration(args["grace"], "grace", least=0),
             dry_run=self.check_mode,
         )
+        unconfigured = result.pop("unconfigured", None)
         result["changed"] = any(result[name] for name in ("revoked", "recovered", "rotated", "admin_api_keys"))
+        if unconfigured and self.check_mode:
+            result["warnings"] = self.unconfigured(mount)
         if warning := expiry_warning(mount.definitions("config"), mount.now()):
             result["warnings"] = [warning]
         # Ansible keeps the name failed for its own boolean.
         failures = result["failures"] = result.pop("failed")
-        if failures:
+        if unconfigured:
+            left = len(failures) + result["active"]
+            msg = f"{unconfigured}; {left} lease(s) of the mount are left" if left else unconfigured
+            result.update(failed=not self.check_mode, msg=msg)
+        elif failures:
             first = failures[0]["lease_id"] or "one that cannot be read"
             if "admin_api_key_id" in failures[0]:
                 first = f"admin key {failures[0]['admin_api_key_id'] or 'of a rotation'}"

@@ -9,9 +9,9 @@ import os
 
 from ansible_collections.ephemeral.openai.plugins.modules.openai_config import DOCUMENTATION
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.sources import first_given
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import (
     delete_config,
-    public_config,
     write_config,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
@@ -27,10 +27,10 @@ class ActionModule(OpenAIAction):
         else:
             outcome = write_config(
                 mount,
-                admin_api_key=args["admin_api_key"] or os.environ.get("OPENAI_ADMIN_KEY"),
+                admin_api_key=first_given(args["admin_api_key"], os.environ.get("OPENAI_ADMIN_KEY")),
                 admin_api_key_id=args["admin_api_key_id"],
-                organization_id=args["organization_id"] or os.environ.get("OPENAI_ORG_ID") or None,
-                api_endpoint=args["api_endpoint"] or os.environ.get("OPENAI_BASE_URL") or None,
+                organization_id=first_given(args["organization_id"], os.environ.get("OPENAI_ORG_ID")),
+                api_endpoint=first_given(args["api_endpoint"], os.environ.get("OPENAI_BASE_URL")),
                 rotation_period=args["rotation_period"],
                 rotation_schedule=args["rotation_schedule"],
                 rotation_window=args["rotation_window"],
@@ -40,4 +40,6 @@ class ActionModule(OpenAIAction):
                 force=args["force"],
                 dry_run=self.check_mode,
             )
-        return {**self.outcome(outcome), "config": public_config(mount, outcome.after)}
+        # A diff also tells that the key was replaced.
+        config = {name: value for name, value in (outcome.after or {}).items() if name != "admin_api_key"}
+        return {**self.outcome(outcome), "config": config or None}

@@ -32,7 +32,15 @@ class ActionModule(OpenAIAction):
             credentials = [credential] * count
         else:
             credentials = issue_several(mount, args["name"], ttl, count)
-            for credential in credentials:
-                if not note({"by": "task", "lease_id": credential["lease_id"], **self.settings}):
-                    result["warnings"] = [LOST]
+            if not self._task.register:
+                # The output is censored, and nothing else holds the key.
+                left = ", ".join(credential["lease_id"] for credential in credentials)
+                result["warnings"] = [
+                    f"nobody can read the key that was issued, since the task has no register: {left}"
+                ]
+            entries = [
+                {"by": "task", "lease_id": credential["lease_id"], **self.settings} for credential in credentials
+            ]
+            if sum(map(note, entries)) < count:
+                result["warnings"] = [*result.get("warnings", ()), LOST]
         return {**result, **({"creds": credentials[0]} if count == 1 else {"creds_list": credentials})}

@@ -31,4 +31,6 @@ class ActionModule(OpenAIAction):
             and (args["status"] is None or record.status == args["status"])
             and (within is None or record.lease["expires_at"] <= mount.now() + within)
         ]
+        if not found and not mount.definitions("config"):
+            return {"leases": leases, "warnings": [str(mount.unconfigured())]}
         return {"leases": leases}

@@ -17,13 +17,13 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.bas
 
 class ActionModule(OpenAIAction):
     DOCUMENTATION = DOCUMENTATION
-    REQUIRED_IF = (("state", "present", ("project_id",)),)
 
     def act(self, mount: Mount, args: Data) -> Data:
         if args["state"] == "absent":
             outcome = delete_project(mount, args["name"], dry_run=self.check_mode)
         else:
+            given = self.given(args, "project_id", "description")
             outcome = write_project(
-                mount, args["name"], args["project_id"], args["description"], dry_run=self.check_mode
+                mount, args["name"], given.get("project_id"), given.get("description"), dry_run=self.check_mode
             )
         return {**self.outcome(outcome), "project": outcome.after}

@@ -11,27 +11,25 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitio
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
+_WITH_DEFAULT = (
+    "service_account_name_template",
+    "service_account_description",
+    "ttl",
+    "max_ttl",
+    "renewable",
+    "native_expiry",
+)
+
 
 class ActionModule(OpenAIAction):
     DOCUMENTATION = DOCUMENTATION
     MUTUALLY_EXCLUSIVE = (("project", "project_id"),)
-    REQUIRED_IF = (("state", "present", ("project", "project_id"), True),)
 
     def act(self, mount: Mount, args: Data) -> Data:
         if args["state"] == "absent":
             outcome = delete_role(mount, args["name"], dry_run=self.check_mode)
         else:
-            options = (
-                "project",
-                "project_id",
-                "service_account_name_template",
-                "service_account_description",
-                "ttl",
-                "max_ttl",
-                "renewable",
-                "scopes",
-                "native_expiry",
-            )
-            role = {option: args[option] for option in options}
-            outcome = write_role(mount, args["name"], **role, dry_run=self.check_mode)
+            given = self.given(args, "project", "project_id", "scopes", *_WITH_DEFAULT)
+            defaults = {option: self._argument_spec[option]["default"] for option in _WITH_DEFAULT}
+            outcome = write_role(mount, args["name"], **given, defaults=defaults, dry_run=self.check_mode)
         return {**self.outcome(outcome), "role": outcome.after}

@@ -66,7 +66,8 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.callback import CallbackBase
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import unexpected
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.settings import load_yaml, open_mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.open_mount import open_mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.sources import load_yaml
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, quoted
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import (

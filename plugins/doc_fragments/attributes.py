@@ -25,12 +25,18 @@ attributes:
   action:
     description: Runs on the controller, whatever the host of the task is. No secret travels to a managed host.
     support: full
+    details: C(become) has no effect, since no other user is needed.
+  async:
+    description: Can be run in the background with C(async).
+    support: none
+    details: With C(async) the task is refused.
   platform:
     description: Target OS or family that can be operated against.
     support: full
     platforms: posix
 """
 
+    # A fragment does not override what one before it says: list these before the one above.
     DIFF = r"""
 options: {}
 attributes:

@@ -19,127 +19,146 @@ options:
     description:
       - Address of HashiCorp Vault or OpenBao, for O(store=vault_kv), which all options from here on are for.
       - They have the names and sources of C(community.hashi_vault), whose section in C(ansible.cfg) is C([hashi_vault_collection]).
-      - Also the variable C(ansible_hashi_vault_url) or C(ansible_hashi_vault_addr), E(ANSIBLE_HASHI_VAULT_ADDR), or C(url) in C(ansible.cfg).
+        Each can also come from an environment variable of this collection, which goes before those of the other one.
+        AWX lets credential types set these, but no variable that begins with C(ANSIBLE_).
+      - Also the variable C(ansible_hashi_vault_url) or C(ansible_hashi_vault_addr), E(OPENAI_CREDS_VAULT_URL),
+        E(ANSIBLE_HASHI_VAULT_ADDR), or C(url) in C(ansible.cfg).
         After these E(BAO_ADDR), then E(VAULT_ADDR).
     type: str
   proxies:
     description:
       - The proxy for C(http) and C(https), or a dictionary with one for each. The default is what E(HTTPS_PROXY), E(HTTP_PROXY) and E(NO_PROXY) say.
-      - Also the variable C(ansible_hashi_vault_proxies), E(ANSIBLE_HASHI_VAULT_PROXIES), or C(proxies) in C(ansible.cfg).
+      - Also the variable C(ansible_hashi_vault_proxies), E(OPENAI_CREDS_VAULT_PROXIES),
+        E(ANSIBLE_HASHI_VAULT_PROXIES), or C(proxies) in C(ansible.cfg).
     type: raw
   ca_cert:
     description:
       - File or folder with the certificates to trust. The default is what E(REQUESTS_CA_BUNDLE) names, or else the ones that come with Python's requests.
-      - Also the variable C(ansible_hashi_vault_ca_cert), E(ANSIBLE_HASHI_VAULT_CA_CERT), or C(ca_cert) in C(ansible.cfg).
+      - Also the variable C(ansible_hashi_vault_ca_cert), E(OPENAI_CREDS_VAULT_CA_CERT),
+        E(ANSIBLE_HASHI_VAULT_CA_CERT), or C(ca_cert) in C(ansible.cfg).
         After these E(BAO_CACERT), then E(VAULT_CACERT).
     type: str
     aliases: [cacert]
   validate_certs:
     description:
       - Whether the server's certificate is checked. Without this, whoever is in between gets all secrets.
-      - Also the variable C(ansible_hashi_vault_validate_certs). After this the opposite of E(BAO_SKIP_VERIFY), then of E(VAULT_SKIP_VERIFY).
+      - Also the variable C(ansible_hashi_vault_validate_certs) or E(OPENAI_CREDS_VAULT_VALIDATE_CERTS).
+        After these the opposite of E(BAO_SKIP_VERIFY), then of E(VAULT_SKIP_VERIFY).
         The default is V(true).
     type: bool
   namespace:
     description:
       - Namespace of both the login and the secrets engine.
-      - Also the variable C(ansible_hashi_vault_namespace), E(ANSIBLE_HASHI_VAULT_NAMESPACE), or C(namespace) in C(ansible.cfg).
+      - Also the variable C(ansible_hashi_vault_namespace), E(OPENAI_CREDS_VAULT_NAMESPACE),
+        E(ANSIBLE_HASHI_VAULT_NAMESPACE), or C(namespace) in C(ansible.cfg).
         After these E(BAO_NAMESPACE), then E(VAULT_NAMESPACE).
     type: str
   timeout:
     description:
       - How many seconds to wait for an answer.
-      - Also the variable C(ansible_hashi_vault_timeout), E(ANSIBLE_HASHI_VAULT_TIMEOUT), or C(timeout) in C(ansible.cfg). The default is 30.
+      - Also the variable C(ansible_hashi_vault_timeout), E(OPENAI_CREDS_VAULT_TIMEOUT),
+        E(ANSIBLE_HASHI_VAULT_TIMEOUT), or C(timeout) in C(ansible.cfg). The default is 30.
     type: int
   retries:
     description:
       - How often a request is tried again at most when it fails for a reason that passes. Of a dictionary only C(total) counts.
-      - Also the variable C(ansible_hashi_vault_retries), E(ANSIBLE_HASHI_VAULT_RETRIES), or C(retries) in C(ansible.cfg).
+      - Also the variable C(ansible_hashi_vault_retries), E(OPENAI_CREDS_VAULT_RETRIES),
+        E(ANSIBLE_HASHI_VAULT_RETRIES), or C(retries) in C(ansible.cfg).
     type: raw
   retry_action:
     description:
       - Whether to warn when a request is tried again.
-      - Also the variable C(ansible_hashi_vault_retry_action), E(ANSIBLE_HASHI_VAULT_RETRY_ACTION), or C(retry_action) in C(ansible.cfg).
+      - Also the variable C(ansible_hashi_vault_retry_action), E(OPENAI_CREDS_VAULT_RETRY_ACTION),
+        E(ANSIBLE_HASHI_VAULT_RETRY_ACTION), or C(retry_action) in C(ansible.cfg).
         The default is V(warn).
     type: str
     choices: [ignore, warn]
   engine_mount_point:
     description:
       - Where the KV secrets engine, version 2, is mounted.
-      - Also the variable C(ansible_hashi_vault_engine_mount_point). The default is V(secret).
+      - Also the variable C(ansible_hashi_vault_engine_mount_point) or E(OPENAI_CREDS_VAULT_ENGINE_MOUNT_POINT). The default is V(secret).
     type: str
   auth_method:
     description:
       - How to log in. V(none) is for an agent or a proxy that adds the token.
-      - Also the variable C(ansible_hashi_vault_auth_method), E(ANSIBLE_HASHI_VAULT_AUTH_METHOD), or C(auth_method) in C(ansible.cfg).
+      - Also the variable C(ansible_hashi_vault_auth_method), E(OPENAI_CREDS_VAULT_AUTH_METHOD),
+        E(ANSIBLE_HASHI_VAULT_AUTH_METHOD), or C(auth_method) in C(ansible.cfg).
         The default is V(token).
     type: str
     choices: [token, approle, jwt, kubernetes, userpass, ldap, cert, none]
   mount_point:
     description:
       - Where the auth method is mounted. The default is its name.
-      - Also the variable C(ansible_hashi_vault_mount_point), E(ANSIBLE_HASHI_VAULT_MOUNT_POINT), or C(mount_point) in C(ansible.cfg).
+      - Also the variable C(ansible_hashi_vault_mount_point), E(OPENAI_CREDS_VAULT_MOUNT_POINT),
+        E(ANSIBLE_HASHI_VAULT_MOUNT_POINT), or C(mount_point) in C(ansible.cfg).
     type: str
   token:
     description:
       - The token, with O(auth_method=token).
-      - Also the variable C(ansible_hashi_vault_token) or E(ANSIBLE_HASHI_VAULT_TOKEN). After these E(BAO_TOKEN), then E(VAULT_TOKEN),
+      - Also the variable C(ansible_hashi_vault_token), E(OPENAI_CREDS_VAULT_TOKEN)
+        or E(ANSIBLE_HASHI_VAULT_TOKEN). After these E(BAO_TOKEN), then E(VAULT_TOKEN),
         then the file that O(token_path) and O(token_file) name.
     type: str
   token_path:
     description:
       - Folder of the file with the token.
-      - Also the variable C(ansible_hashi_vault_token_path), E(ANSIBLE_HASHI_VAULT_TOKEN_PATH), or C(token_path) in C(ansible.cfg).
+      - Also the variable C(ansible_hashi_vault_token_path), E(OPENAI_CREDS_VAULT_TOKEN_PATH),
+        E(ANSIBLE_HASHI_VAULT_TOKEN_PATH), or C(token_path) in C(ansible.cfg).
         The default is the user's home.
     type: str
   token_file:
     description:
       - Name of the file with the token.
-      - Also the variable C(ansible_hashi_vault_token_file), E(ANSIBLE_HASHI_VAULT_TOKEN_FILE), or C(token_file) in C(ansible.cfg).
+      - Also the variable C(ansible_hashi_vault_token_file), E(OPENAI_CREDS_VAULT_TOKEN_FILE),
+        E(ANSIBLE_HASHI_VAULT_TOKEN_FILE), or C(token_file) in C(ansible.cfg).
         The default is V(.vault-token).
     type: str
   token_validate:
     description:
       - Look the token up before it is used, with O(auth_method=token).
-      - Also the variable C(ansible_hashi_vault_token_validate), E(ANSIBLE_HASHI_VAULT_TOKEN_VALIDATE), or C(token_validate) in C(ansible.cfg).
+      - Also the variable C(ansible_hashi_vault_token_validate), E(OPENAI_CREDS_VAULT_TOKEN_VALIDATE),
+        E(ANSIBLE_HASHI_VAULT_TOKEN_VALIDATE), or C(token_validate) in C(ansible.cfg).
         The default is V(false).
     type: bool
   username:
     description:
       - The user, with O(auth_method=userpass) and O(auth_method=ldap).
-      - Also the variable C(ansible_hashi_vault_username) or E(ANSIBLE_HASHI_VAULT_USERNAME).
+      - Also the variable C(ansible_hashi_vault_username), E(OPENAI_CREDS_VAULT_USERNAME) or E(ANSIBLE_HASHI_VAULT_USERNAME).
     type: str
   password:
     description:
       - The user's password.
-      - Also the variable C(ansible_hashi_vault_password) or E(ANSIBLE_HASHI_VAULT_PASSWORD).
+      - Also the variable C(ansible_hashi_vault_password), E(OPENAI_CREDS_VAULT_PASSWORD) or E(ANSIBLE_HASHI_VAULT_PASSWORD).
     type: str
   role_id:
     description:
       - The role's id with O(auth_method=approle). The role's name with O(auth_method=jwt) and O(auth_method=kubernetes),
         and with O(auth_method=cert), where leaving it out tries all.
-      - Also the variable C(ansible_hashi_vault_role_id), E(ANSIBLE_HASHI_VAULT_ROLE_ID), or C(role_id) in C(ansible.cfg).
+      - Also the variable C(ansible_hashi_vault_role_id), E(OPENAI_CREDS_VAULT_ROLE_ID),
+        E(ANSIBLE_HASHI_VAULT_ROLE_ID), or C(role_id) in C(ansible.cfg).
     type: str
   secret_id:
     description:
       - The secret id, with O(auth_method=approle) and a role that asks for one.
-      - Also the variable C(ansible_hashi_vault_secret_id) or E(ANSIBLE_HASHI_VAULT_SECRET_ID).
+      - Also the variable C(ansible_hashi_vault_secret_id), E(OPENAI_CREDS_VAULT_SECRET_ID) or E(ANSIBLE_HASHI_VAULT_SECRET_ID).
     type: str
   jwt:
     description:
       - The JSON Web Token, with O(auth_method=jwt) and O(auth_method=kubernetes). The default of the latter is the token of the pod's service account.
-      - Also E(ANSIBLE_HASHI_VAULT_JWT).
+      - Also E(OPENAI_CREDS_VAULT_JWT) or E(ANSIBLE_HASHI_VAULT_JWT).
     type: str
   cert_auth_public_key:
     description:
       - File with the certificate in PEM format, with O(auth_method=cert). A server that wants one anyway gets it with all methods.
-      - Also the variable C(ansible_hashi_vault_cert_auth_public_key), E(ANSIBLE_HASHI_VAULT_CERT_AUTH_PUBLIC_KEY),
+      - Also the variable C(ansible_hashi_vault_cert_auth_public_key), E(OPENAI_CREDS_VAULT_CERT_AUTH_PUBLIC_KEY),
+        E(ANSIBLE_HASHI_VAULT_CERT_AUTH_PUBLIC_KEY),
         or C(cert_auth_public_key) in C(ansible.cfg). After these E(BAO_CLIENT_CERT), then E(VAULT_CLIENT_CERT).
     type: path
   cert_auth_private_key:
     description:
       - File with its private key in PEM format, not encrypted.
-      - Also the variable C(ansible_hashi_vault_cert_auth_private_key), E(ANSIBLE_HASHI_VAULT_CERT_AUTH_PRIVATE_KEY),
+      - Also the variable C(ansible_hashi_vault_cert_auth_private_key), E(OPENAI_CREDS_VAULT_CERT_AUTH_PRIVATE_KEY),
+        E(ANSIBLE_HASHI_VAULT_CERT_AUTH_PRIVATE_KEY),
         or C(cert_auth_private_key) in C(ansible.cfg). After these E(BAO_CLIENT_KEY), then E(VAULT_CLIENT_KEY).
     type: path
 """
@@ -152,6 +171,7 @@ options:
       - name: ansible_hashi_vault_addr
     env:
       - name: ANSIBLE_HASHI_VAULT_ADDR
+      - name: OPENAI_CREDS_VAULT_URL
     ini:
       - section: hashi_vault_collection
         key: url
@@ -160,6 +180,7 @@ options:
       - name: ansible_hashi_vault_proxies
     env:
       - name: ANSIBLE_HASHI_VAULT_PROXIES
+      - name: OPENAI_CREDS_VAULT_PROXIES
     ini:
       - section: hashi_vault_collection
         key: proxies
@@ -168,17 +189,21 @@ options:
       - name: ansible_hashi_vault_ca_cert
     env:
       - name: ANSIBLE_HASHI_VAULT_CA_CERT
+      - name: OPENAI_CREDS_VAULT_CA_CERT
     ini:
       - section: hashi_vault_collection
         key: ca_cert
   validate_certs:
     vars:
       - name: ansible_hashi_vault_validate_certs
+    env:
+      - name: OPENAI_CREDS_VAULT_VALIDATE_CERTS
   namespace:
     vars:
       - name: ansible_hashi_vault_namespace
     env:
       - name: ANSIBLE_HASHI_VAULT_NAMESPACE
+      - name: OPENAI_CREDS_VAULT_NAMESPACE
     ini:
       - section: hashi_vault_collection
         key: namespace
@@ -187,6 +212,7 @@ options:
       - name: ansible_hashi_vault_timeout
     env:
       - name: ANSIBLE_HASHI_VAULT_TIMEOUT
+      - name: OPENAI_CREDS_VAULT_TIMEOUT
     ini:
       - section: hashi_vault_collection
         key: timeout
@@ -195,6 +221,7 @@ options:
       - name: ansible_hashi_vault_retries
     env:
       - name: ANSIBLE_HASHI_VAULT_RETRIES
+      - name: OPENAI_CREDS_VAULT_RETRIES
     ini:
       - section: hashi_vault_collection
         key: retries
@@ -204,6 +231,7 @@ options:
       - name: ansible_hashi_vault_retry_action
     env:
       - name: ANSIBLE_HASHI_VAULT_RETRY_ACTION
+      - name: OPENAI_CREDS_VAULT_RETRY_ACTION
     ini:
       - section: hashi_vault_collection
         key: retry_action
@@ -211,12 +239,15 @@ options:
     default: secret
     vars:
       - name: ansible_hashi_vault_engine_mount_point
+    env:
+      - name: OPENAI_CREDS_VAULT_ENGINE_MOUNT_POINT
   auth_method:
     default: token
     vars:
       - name: ansible_hashi_vault_auth_method
     env:
       - name: ANSIBLE_HASHI_VAULT_AUTH_METHOD
+      - name: OPENAI_CREDS_VAULT_AUTH_METHOD
     ini:
       - section: hashi_vault_collection
         key: auth_method
@@ -225,6 +256,7 @@ options:
       - name: ansible_hashi_vault_mount_point
     env:
       - name: ANSIBLE_HASHI_VAULT_MOUNT_POINT
+      - name: OPENAI_CREDS_VAULT_MOUNT_POINT
     ini:
       - section: hashi_vault_collection
         key: mount_point
@@ -233,11 +265,13 @@ options:
       - name: ansible_hashi_vault_token
     env:
       - name: ANSIBLE_HASHI_VAULT_TOKEN
+      - name: OPENAI_CREDS_VAULT_TOKEN
   token_path:
     vars:
       - name: ansible_hashi_vault_token_path
     env:
       - name: ANSIBLE_HASHI_VAULT_TOKEN_PATH
+      - name: OPENAI_CREDS_VAULT_TOKEN_PATH
     ini:
       - section: hashi_vault_collection
         key: token_path
@@ -247,6 +281,7 @@ options:
       - name: ansible_hashi_vault_token_file
     env:
       - name: ANSIBLE_HASHI_VAULT_TOKEN_FILE
+      - name: OPENAI_CREDS_VAULT_TOKEN_FILE
     ini:
       - section: hashi_vault_collection
         key: token_file
@@ -256,6 +291,7 @@ options:
       - name: ansible_hashi_vault_token_validate
     env:
       - name: ANSIBLE_HASHI_VAULT_TOKEN_VALIDATE
+      - name: OPENAI_CREDS_VAULT_TOKEN_VALIDATE
     ini:
       - section: hashi_vault_collection
         key: token_validate
@@ -264,16 +300,19 @@ options:
       - name: ansible_hashi_vault_username
     env:
       - name: ANSIBLE_HASHI_VAULT_USERNAME
+      - name: OPENAI_CREDS_VAULT_USERNAME
   password:
     vars:
       - name: ansible_hashi_vault_password
     env:
       - name: ANSIBLE_HASHI_VAULT_PASSWORD
+      - name: OPENAI_CREDS_VAULT_PASSWORD
   role_id:
     vars:
       - name: ansible_hashi_vault_role_id
     env:
       - name: ANSIBLE_HASHI_VAULT_ROLE_ID
+      - name: OPENAI_CREDS_VAULT_ROLE_ID
     ini:
       - section: hashi_vault_collection
         key: role_id
@@ -282,14 +321,17 @@ options:
       - name: ansible_hashi_vault_secret_id
     env:
       - name: ANSIBLE_HASHI_VAULT_SECRET_ID
+      - name: OPENAI_CREDS_VAULT_SECRET_ID
   jwt:
     env:
       - name: ANSIBLE_HASHI_VAULT_JWT
+      - name: OPENAI_CREDS_VAULT_JWT
   cert_auth_public_key:
     vars:
       - name: ansible_hashi_vault_cert_auth_public_key
     env:
       - name: ANSIBLE_HASHI_VAULT_CERT_AUTH_PUBLIC_KEY
+      - name: OPENAI_CREDS_VAULT_CERT_AUTH_PUBLIC_KEY
     ini:
       - section: hashi_vault_collection
         key: cert_auth_public_key
@@ -298,6 +340,7 @@ options:
       - name: ansible_hashi_vault_cert_auth_private_key
     env:
       - name: ANSIBLE_HASHI_VAULT_CERT_AUTH_PRIVATE_KEY
+      - name: OPENAI_CREDS_VAULT_CERT_AUTH_PRIVATE_KEY
     ini:
       - section: hashi_vault_collection
         key: cert_auth_private_key

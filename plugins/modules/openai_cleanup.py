@@ -19,7 +19,8 @@ description:
     runs that were killed. Safe to run at any time, as often as wanted, and on several controllers at once.
   - Also finishes an interrupted rotation of the admin key, and deletes admin keys whose overlap is over, or which such a
     rotation has made and nobody can use.
-  - Fails after it has done all it can, if something would not go.
+  - Fails after it has done all it can, if something would not go, and for a mount that is not configured, since most likely
+    another mount or store is meant. In check mode that is a warning.
 options:
   orphans:
     description:
@@ -115,3 +116,9 @@ next_expiry:
   returned: always
   type: str
 """
+
+# Ansible runs this file itself only if it has found it without the collection, for example by ANSIBLE_LIBRARY.
+_ANSWER = __name__ == "__main__" and __import__("sys").stdout.write(
+    '{"failed": true, "msg": "openai_cleanup: Ansible has found this module without its collection, so it can do nothing; '
+    'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_cleanup"}'
+)

@@ -18,6 +18,7 @@ description:
   - Stores the admin key with which all other keys are made and ended, after proving that it works.
   - Once stored, the key is left alone, so that a bootstrap playbook which runs again does not put back a key
     that has been rotated away since.
+  - An update changes only what the task gives, or the environment where an option falls back to it.
 options:
   admin_api_key:
     description:
@@ -73,7 +74,8 @@ options:
   force:
     description:
       - With O(state=absent), forget the key even while the mount has leases, unfinished ones included, or admin keys of a
-        rotation to end. Leases then end only natively, and admin keys not at all.
+        rotation to end. Leases then end natively, or by M(ephemeral.openai.openai_cleanup) when the mount has been
+        configured again, and admin keys not at all. A warning names what is left.
       - Also lets such a mount change O(api_endpoint) or O(organization_id). Its leases then count as ended.
     type: bool
     default: false
@@ -85,8 +87,8 @@ options:
 extends_documentation_fragment:
   - ephemeral.openai.store
   - ephemeral.openai.vault_kv
-  - ephemeral.openai.attributes
   - ephemeral.openai.attributes.diff
+  - ephemeral.openai.attributes
 seealso:
   - module: ephemeral.openai.openai_config_info
   - module: ephemeral.openai.openai_admin_key
@@ -166,3 +168,9 @@ config:
           attempts: 0
           error: null
 """
+
+# Ansible runs this file itself only if it has found it without the collection, for example by ANSIBLE_LIBRARY.
+_ANSWER = __name__ == "__main__" and __import__("sys").stdout.write(
+    '{"failed": true, "msg": "openai_config: Ansible has found this module without its collection, so it can do nothing; '
+    'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_config"}'
+)

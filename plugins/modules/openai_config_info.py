@@ -20,8 +20,8 @@ options: {}
 extends_documentation_fragment:
   - ephemeral.openai.store
   - ephemeral.openai.vault_kv
-  - ephemeral.openai.attributes
   - ephemeral.openai.attributes.info
+  - ephemeral.openai.attributes
 seealso:
   - module: ephemeral.openai.openai_config
 """
@@ -89,3 +89,9 @@ config:
           attempts: 0
           error: null
 """
+
+# Ansible runs this file itself only if it has found it without the collection, for example by ANSIBLE_LIBRARY.
+_ANSWER = __name__ == "__main__" and __import__("sys").stdout.write(
+    '{"failed": true, "msg": "openai_config_info: Ansible has found this module without its collection, so it can do nothing; '
+    'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_config_info"}'
+)

@@ -17,7 +17,8 @@ short_description: Issue OpenAI credentials that end by themselves
 description:
   - Creates a service account with a key of its own and records it as a lease.
   - Every call issues; to use one credential throughout a run, see the lookup P(ephemeral.openai.openai_creds#lookup).
-  - The result is censored in Ansible's output, as if the task had C(no_log). The registered variable is whole.
+  - The result is censored in Ansible's output, as if the task had C(no_log). The registered variable is whole. Without
+    C(register), and so with the C(ansible) command, nobody can read the key; a warning names the lease then.
 options:
   name:
     description: The role.
@@ -108,3 +109,9 @@ creds_list:
   type: list
   elements: dict
 """
+
+# Ansible runs this file itself only if it has found it without the collection, for example by ANSIBLE_LIBRARY.
+_ANSWER = __name__ == "__main__" and __import__("sys").stdout.write(
+    '{"failed": true, "msg": "openai_creds: Ansible has found this module without its collection, so it can do nothing; '
+    'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_creds"}'
+)

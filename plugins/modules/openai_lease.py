@@ -19,7 +19,9 @@ description:
   - Renewing moves a lease's end, also at OpenAI, to a time from now, be it later or sooner, never past the role's C(max_ttl) as it was at issue.
 options:
   lease_id:
-    description: One lease. Give this or O(prefix).
+    description:
+      - One lease. Give this or O(prefix).
+      - In check mode it may be null, as in a credential that check mode has not issued.
     type: str
   prefix:
     description:
@@ -27,7 +29,8 @@ options:
     type: str
   state:
     description:
-      - What shall become of the leases. Revoking a lease that does not exist changes nothing.
+      - What shall become of the leases. Revoking a lease that does not exist changes nothing. If no lease begins with
+        O(prefix), there is a warning.
       - Renewing stops at the first lease that cannot be renewed.
     type: str
     choices: [revoked, renewed]
@@ -67,6 +70,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+msg:
+  description: That no lease was found.
+  returned: when none was
+  type: str
 leases:
   description: The leases that were acted on, as they are afterwards, or were before they ended.
   returned: always
@@ -128,3 +135,9 @@ leases:
       type: int
       returned: when RV(leases[].status=failed)
 """
+
+# Ansible runs this file itself only if it has found it without the collection, for example by ANSIBLE_LIBRARY.
+_ANSWER = __name__ == "__main__" and __import__("sys").stdout.write(
+    '{"failed": true, "msg": "openai_lease: Ansible has found this module without its collection, so it can do nothing; '
+    'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_lease"}'
+)

@@ -16,6 +16,7 @@ version_added: 0.1.0
 short_description: Show leases
 description:
   - Returns leases, never with a key. Without options, all of the mount.
+  - If it finds none and the mount is not configured, there is a warning that says where it has looked.
 options:
   lease_id:
     description: Only this lease.
@@ -36,8 +37,8 @@ options:
 extends_documentation_fragment:
   - ephemeral.openai.store
   - ephemeral.openai.vault_kv
-  - ephemeral.openai.attributes
   - ephemeral.openai.attributes.info
+  - ephemeral.openai.attributes
 seealso:
   - module: ephemeral.openai.openai_lease
 """
@@ -116,3 +117,9 @@ leases:
       type: int
       returned: when RV(leases[].status=failed)
 """
+
+# Ansible runs this file itself only if it has found it without the collection, for example by ANSIBLE_LIBRARY.
+_ANSWER = __name__ == "__main__" and __import__("sys").stdout.write(
+    '{"failed": true, "msg": "openai_lease_info: Ansible has found this module without its collection, so it can do nothing; '
+    'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_lease_info"}'
+)

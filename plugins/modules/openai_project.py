@@ -17,16 +17,17 @@ short_description: Register an OpenAI project under a name
 description:
   - Gives a project id of OpenAI's a name that roles can use.
   - A project that is in use cannot be deleted.
+  - An update changes only what the task gives.
 options:
   name:
     description: The name.
     type: str
     required: true
   project_id:
-    description: The project's id at OpenAI. Required with O(state=present).
+    description: The project's id at OpenAI. Required for a new project.
     type: str
   description:
-    description: What the project is for.
+    description: What the project is for. The default is that of a new project; if omitted, what is stored stays.
     type: str
     default: ""
   state:
@@ -37,8 +38,8 @@ options:
 extends_documentation_fragment:
   - ephemeral.openai.store
   - ephemeral.openai.vault_kv
-  - ephemeral.openai.attributes
   - ephemeral.openai.attributes.diff
+  - ephemeral.openai.attributes
 seealso:
   - module: ephemeral.openai.openai_project_info
 """
@@ -66,3 +67,9 @@ project:
     project_id: proj_abc123
     description: Where the website's keys live
 """
+
+# Ansible runs this file itself only if it has found it without the collection, for example by ANSIBLE_LIBRARY.
+_ANSWER = __name__ == "__main__" and __import__("sys").stdout.write(
+    '{"failed": true, "msg": "openai_project: Ansible has found this module without its collection, so it can do nothing; '
+    'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_project"}'
+)

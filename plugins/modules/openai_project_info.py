@@ -23,8 +23,8 @@ options:
 extends_documentation_fragment:
   - ephemeral.openai.store
   - ephemeral.openai.vault_kv
-  - ephemeral.openai.attributes
   - ephemeral.openai.attributes.info
+  - ephemeral.openai.attributes
 seealso:
   - module: ephemeral.openai.openai_project
 """
@@ -51,3 +51,9 @@ projects:
       project_id: proj_abc123
       description: Where the website's keys live
 """
+
+# Ansible runs this file itself only if it has found it without the collection, for example by ANSIBLE_LIBRARY.
+_ANSWER = __name__ == "__main__" and __import__("sys").stdout.write(
+    '{"failed": true, "msg": "openai_project_info: Ansible has found this module without its collection, so it can do nothing; '
+    'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_project_info"}'
+)

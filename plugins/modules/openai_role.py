@@ -16,6 +16,7 @@ version_added: 0.1.0
 short_description: Define how to make a dynamic OpenAI credential
 description:
   - A role says in which project service accounts are made, how they are called, and how long they live.
+  - An update changes only what the task gives. The defaults are those of a new role.
   - Leases carry all that their end needs. Changing or deleting a role does not touch the leases that came from it.
 options:
   name:
@@ -23,10 +24,12 @@ options:
     type: str
     required: true
   project:
-    description: A project registered with M(ephemeral.openai.openai_project). Give this or O(project_id).
+    description:
+      - A project registered with M(ephemeral.openai.openai_project). A new role needs this or O(project_id).
+      - It takes the place of a stored O(project_id), and the other way round.
     type: str
   project_id:
-    description: A project's id at OpenAI. Give this or O(project).
+    description: A project's id at OpenAI. A new role needs this or O(project).
     type: str
   service_account_name_template:
     description:
@@ -54,10 +57,13 @@ options:
     type: bool
     default: true
   scopes:
-    description: What the keys may be used for, such as V(api.model.read). Empty means all that the project allows.
+    description:
+      - What the keys may be used for, such as V(api.model.read). Keys of a new role without scopes may do all that the
+        project allows.
+      - An empty list is refused, since at OpenAI it would mean all. To lift the scopes of a role, delete it with
+        O(state=absent) and define it again without them. Its leases are not touched.
     type: list
     elements: str
-    default: []
   native_expiry:
     description: Let OpenAI itself end the key at the lease's end, whether or not anybody cleans up.
     type: bool
@@ -70,8 +76,8 @@ options:
 extends_documentation_fragment:
   - ephemeral.openai.store
   - ephemeral.openai.vault_kv
-  - ephemeral.openai.attributes
   - ephemeral.openai.attributes.diff
+  - ephemeral.openai.attributes
 seealso:
   - module: ephemeral.openai.openai_creds
   - plugin: ephemeral.openai.openai_creds
@@ -93,6 +99,11 @@ EXAMPLES = r"""
     service_account_name_template: "ci-{role_name}-{random_suffix}"
     scopes: [api.model.read]
 
+- name: Change one thing about it; all else stays
+  ephemeral.openai.openai_role:
+    name: model-reader
+    max_ttl: 8h
+
 - name: Forget a role; its leases end as they would have
   ephemeral.openai.openai_role:
     name: model-reader
@@ -101,7 +112,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 role:
-  description: The role; null when it is absent. Durations are in seconds.
+  description:
+    - The role; null when it is absent. Durations are in seconds.
+    - It can be given back to this module, since a null is an option that is not given.
   returned: success
   type: dict
   sample:
@@ -113,6 +126,12 @@ role:
     ttl: 1800
     max_ttl: 28800
     renewable: true
-    scopes: []
+    scopes: null
     native_expiry: true
 """
+
+# Ansible runs this file itself only if it has found it without the collection, for example by ANSIBLE_LIBRARY.
+_ANSWER = __name__ == "__main__" and __import__("sys").stdout.write(
+    '{"failed": true, "msg": "openai_role: Ansible has found this module without its collection, so it can do nothing; '
+    'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_role"}'
+)

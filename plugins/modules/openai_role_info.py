@@ -23,8 +23,8 @@ options:
 extends_documentation_fragment:
   - ephemeral.openai.store
   - ephemeral.openai.vault_kv
-  - ephemeral.openai.attributes
   - ephemeral.openai.attributes.info
+  - ephemeral.openai.attributes
 seealso:
   - module: ephemeral.openai.openai_role
 """
@@ -42,3 +42,9 @@ roles:
   type: list
   elements: dict
 """
+
+# Ansible runs this file itself only if it has found it without the collection, for example by ANSIBLE_LIBRARY.
+_ANSWER = __name__ == "__main__" and __import__("sys").stdout.write(
+    '{"failed": true, "msg": "openai_role_info: Ansible has found this module without its collection, so it can do nothing; '
+    'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_role_info"}'
+)

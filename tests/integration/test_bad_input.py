@@ -121,8 +121,23 @@ CASES: dict[str, tuple[dict[str, t.Any], str]] = {
     ),
     "issue without config": (
         {"ephemeral.openai.openai_creds": {"name": "my-role", "mount": "other"}},
-        "name: role not found",
+        "OpenAI client not configured: mount 'other' has no admin key in store_path",
     ),
+    "issue a part": ({"ephemeral.openai.openai_creds": {"name": "my-role", "count": 1.5}}, "'count'"),
+    "no scopes": (_role(scopes=[]), "scopes: an empty list would mean all permissions at OpenAI"),
+    "null scope": (_role(scopes=[None]), "scopes"),
+    "blank ttl": (_role(ttl=""), "ttl: '' is not a duration"),
+    "fraction of a second": (_role(ttl=1.5), "ttl: '1.5' is not a duration"),
+    "new project without id": ({"ephemeral.openai.openai_project": {"name": "p"}}, "project_id: give the id"),
+    "clean up nothing": (
+        {"ephemeral.openai.openai_cleanup": {"mount": "other"}},
+        "OpenAI client not configured: mount 'other' has no admin key in store_path",
+    ),
+    "revoke nothing": (
+        {"ephemeral.openai.openai_lease": {"prefix": "other/creds/", "mount": "other"}},
+        "OpenAI client not configured: mount 'other' has no admin key in store_path",
+    ),
+    "null lease": ({"ephemeral.openai.openai_lease": {"lease_id": None}}, "lease_id, prefix: give one of them"),
     "lease or prefix": ({"ephemeral.openai.openai_lease": {}}, "lease_id, prefix"),
     "foreign prefix": (
         {"ephemeral.openai.openai_lease": {"prefix": "other/"}},

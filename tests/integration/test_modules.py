@@ -102,7 +102,7 @@ def test_everything_once_and_again(lab: Lab) -> None:
         "ttl": 3600,
         "max_ttl": 86400,
         "renewable": True,
-        "scopes": [],
+        "scopes": None,
         "native_expiry": True,
     }
     assert [result["changed"] for result in results(lab, tasks)] == [False] * 3

@@ -15,9 +15,15 @@ import pytest
 import yaml
 from lab import PROJECT, Lab, Run
 
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions import config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import issue as leases
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+#: The options of a config that stays as it is.
+KEPT: dict[str, t.Any] = {
+    **dict.fromkeys(("admin_api_key", "admin_api_key_id", "organization_id", "api_endpoint")),
+    **dict.fromkeys(("replace_key", "validate", "dry_run"), False),
+}
 BY_NAME, BY_PATH = "ephemeral.openai.{}", str(CHECKOUT / "playbooks" / "{}.yml")
 
 
@@ -103,12 +109,31 @@ def test_configure_shows_what_changes_and_no_key(lab: Lab) -> None:
     assert changed(first) == 3
     assert lab.double.admin_key not in first.out
     assert lab.env["OPENAI_ADMIN_KEY"] not in first.out
-    second = lab.play(
-        play, "--diff", "-e", json.dumps(wanted(lab, configure_roles=[{"name": "my-role", "project": "lab"}]))
-    )
+    second = lab.play(play, "--diff", "-e", json.dumps(wanted(lab, configure_roles=[{"name": "my-role", "ttl": "1h"}])))
     assert changed(second) == 1
     assert re.search(r'^-.*"ttl": 1800', second.out, re.MULTILINE), second.out
     assert re.search(r'^\+.*"ttl": 3600', second.out, re.MULTILINE), second.out
+
+
+def test_configure_takes_back_what_the_info_modules_return(lab: Lab) -> None:
+    """A null is what is not given. And what an entry does not give stays: no right comes back by itself."""
+    assert changed(run(lab, "configure", **wanted(lab))) == 3
+    before = [lab.mount().definitions(section) for section in ("projects", "roles")]
+    tasks = [
+        {"ephemeral.openai.openai_project_info": {}, "register": "found_projects"},
+        {"ephemeral.openai.openai_role_info": {}, "register": "found_roles"},
+        {
+            "ansible.builtin.include_role": {"name": "ephemeral.openai.configure"},
+            "vars": {
+                "configure_projects": "{{ found_projects.projects }}",
+                "configure_roles": "{{ found_roles.roles + [{'name': 'reader', 'state': None, 'ttl': None}] }}",
+            },
+        },
+    ]
+    again = lab.play(tasks)
+    assert changed(again) == 0
+    assert [lab.mount().definitions(section) for section in ("projects", "roles")] == before
+    assert before[1]["reader"]["scopes"] == ["api.model.read"]
 
 
 def test_configure_leaves_a_stored_key_alone_unless_told(lab: Lab) -> None:
@@ -178,22 +203,24 @@ def test_configure_says_what_is_wrong(lab: Lab, variables: dict[str, t.Any], mes
 def test_configure_documents_its_options_as_the_modules_do() -> None:
     specs = yaml.safe_load((CHECKOUT / "roles/configure/meta/argument_specs.yml").read_text())
     options = specs["argument_specs"]["main"]["options"]
-    for variable, module, left_out in (
-        ("configure_projects", "openai_project", set()),
-        # Ansible would take its braces for Jinja2's.
-        ("configure_roles", "openai_role", {"service_account_name_template"}),
-    ):
+    for variable, module in (("configure_projects", "openai_project"), ("configure_roles", "openai_role")):
         documented = documentation(module)
         described = options[variable]["options"]
         assert set(described) == set(documented)
-        for name in set(documented) - left_out:
-            for key in ("type", "elements", "default", "choices", "required"):
+        for name in set(documented):
+            for key in ("type", "elements", "required"):
                 assert described[name].get(key) == documented[name].get(key), (name, key)
-    defaults = yaml.safe_load((CHECKOUT / "roles/configure/defaults/main.yml").read_text())
-    assert defaults == {name: option["default"] for name, option in options.items() if "default" in option}
-    config = documentation("openai_config")
+            # Ansible refuses a null where the specification has a default or choices. They are told in words.
+            assert not {"default", "choices"} & set(described[name]), name
+            default = documented[name].get("default")
+            # Ansible would take the braces of the template for Jinja2's.
+            if default and name not in ("service_account_name_template", "service_account_description"):
+                assert f"V({str(default).lower()})" in str(described[name]["description"]), name
+            for choice in documented[name].get("choices", ()):
+                assert f"V({choice})" in described[name]["description"], name
+    documented = documentation("openai_config")
     others = set(options) - {"configure_projects", "configure_roles"}
-    assert {name.removeprefix("configure_") for name in others} == set(config) - {"force", "state"}
+    assert {name.removeprefix("configure_") for name in others} == set(documented) - {"force", "state"}
 
 
 def documentation(module: str) -> dict[str, t.Any]:
@@ -220,10 +247,118 @@ def test_revoke_ends_what_is_below_a_prefix_and_says_so(lab: Lab) -> None:
     assert [name.startswith("vault-other-") for name in lab.accounts()] == [True]
     for out in (foretold.out, done.out):
         assert len(set(re.findall(r"openai/creds/my-role/\S+", out))) == 2
-        assert "not_revoked: []" in out
-    assert changed(run(lab, "revoke", openai_creds_prefix="openai/creds/my-role/")) == 0
+    assert "would_revoke:" in foretold.out and "revoked:" not in foretold.out
+    assert "not_revoked: []" in done.out
     assert changed(run(lab, "revoke", openai_creds_prefix="openai")) == 1
     assert not lab.accounts()
+
+
+@pytest.mark.parametrize("args", [(), ("--check",)])
+def test_revoke_that_finds_nothing_says_so_and_fails(lab: Lab, args: tuple[str, ...]) -> None:
+    """Whoever breaks the glass in a hurry would take green for success."""
+    lab.configure()
+    leases.issue(lab.mount(), "my-role")
+    failed = run(lab, "revoke", *args, openai_creds_prefix="openai/creds/my-rolle/")
+    assert failed.rc == 2
+    said = " ".join(failed.out.split())
+    assert "openai_creds_prefix: no lease begins with 'openai/creds/my-rolle/', so nothing was revoked" in said
+    assert len(lab.accounts()) == 1
+    fine = run(lab, "revoke", *args, openai_creds_prefix="openai/creds/my-rolle/", openai_creds_nothing_is_ok="yes")
+    assert changed(fine) == 0
+    assert "no lease begins with 'openai/creds/my-rolle/'" in " ".join(fine.out.split())
+
+
+def test_what_is_not_configured_is_not_taken_for_nothing_to_do(lab: Lab) -> None:
+    """A misspelt mount or store must not be green for ever."""
+    elsewhere = {"openai_creds_store_path": str(lab.path / "misspelt")}
+    for playbook, variables in (("cleanup", {}), ("revoke", {"openai_creds_prefix": "openai"})):
+        failed = run(lab, playbook, **variables, **elsewhere)
+        assert failed.rc == 2, failed.out
+        said = " ".join(failed.out.split())
+        assert "OpenAI client not configured: mount 'openai' has no admin key in store_path" in said
+        assert elsewhere["openai_creds_store_path"] in said
+
+
+# What the playbooks take
+
+
+#: Variables that the playbooks take, by playbook, and those of them that have to be there.
+TAKEN: dict[str, dict[str, t.Any]] = {
+    "cleanup": {},
+    "rotate": {},
+    "revoke": {"openai_creds_prefix": "openai"},
+    "demo": {"openai_creds_demo_project_id": PROJECT},
+    "configure": {},
+}
+BOOLEANS = {
+    "rotate": ["openai_creds_force"],
+    "revoke": ["openai_creds_force", "openai_creds_nothing_is_ok"],
+    "configure": ["configure_validate", "configure_disable_automated_rotation"],
+}
+
+
+def variables_of(playbook: str) -> set[str]:
+    """Return the variables that a playbook says it takes, but for those that choose the store."""
+    if playbook == "configure":
+        specs = yaml.safe_load((CHECKOUT / "roles/configure/meta/argument_specs.yml").read_text())
+        return set(specs["argument_specs"]["main"]["options"])
+    comment = "\n".join(
+        re.findall(r"^#   (openai_creds_\w+) ", Path(BY_PATH.format(playbook)).read_text(), re.MULTILINE)
+    )
+    return set(comment.split())
+
+
+@pytest.mark.parametrize("blank", ["", None])
+@pytest.mark.parametrize("playbook", sorted(TAKEN))
+def test_a_blank_field_of_a_form_is_not_given(lab: Lab, playbook: str, blank: str | None) -> None:
+    lab.configure()
+    leases.issue(lab.mount(), "my-role")
+    lab.env.update(OPENAI_ADMIN_KEY=lab.double.admin_key, OPENAI_BASE_URL=lab.double.url)
+    if playbook == "configure":
+        config.write_config(lab.mount(), **KEPT, rotation_schedule="0 3 * * 0")
+    before = dict(lab.mount().definitions("config"))
+    taken = variables_of(playbook)
+    assert taken >= set(TAKEN[playbook]) and (len(taken) > 2)
+    done = run(lab, playbook, **{**dict.fromkeys(taken, blank), **TAKEN[playbook]})
+    assert done.rc == 0, done.out
+    assert "DEPRECATION" not in done.out and "WARNING" not in done.out.replace("no lease", "")
+    if (playbook, blank) == ("configure", ""):
+        # An empty schedule takes the stored one away, and nothing else is empty with a meaning.
+        for name in ("rotation_schedule", "scheduled_at"):
+            before.pop(name)
+    if playbook != "revoke":
+        assert lab.mount().definitions("config") == before
+
+
+@pytest.mark.parametrize("playbook", sorted(BOOLEANS))
+def test_free_text_is_neither_true_nor_false(lab: Lab, playbook: str) -> None:
+    lab.configure()
+    leases.issue(lab.mount(), "my-role")
+    for variable in BOOLEANS[playbook]:
+        failed = run(lab, playbook, **TAKEN[playbook], **{variable: "if need be"})
+        assert failed.rc == 2, failed.out
+        assert f"{variable}: 'if need be' is neither true nor false" in " ".join(failed.out.split())
+        assert "DEPRECATION" not in failed.out
+    assert len(lab.accounts()) == 1 and len(lab.admin_keys()) == 1
+
+
+def test_check_mode_works_on_a_node_where_nothing_is_configured_yet(lab: Lab) -> None:
+    lab.env.update(OPENAI_ADMIN_KEY=lab.double.admin_key, OPENAI_BASE_URL=lab.double.url)
+    expected = {
+        "cleanup": "a real run would give: 0 revoked",
+        "rotate": "would not be rotated",
+        "revoke": "would_revoke: []",
+        "demo": "a real run would call",
+        "configure": "changed=",
+    }
+    for playbook, variables in TAKEN.items():
+        done = run(lab, playbook, "--check", **(wanted(lab) if playbook == "configure" else variables))
+        assert done.rc == 0, done.out
+        assert expected[playbook] in " ".join(done.out.split()), done.out
+        if playbook in ("cleanup", "rotate", "revoke"):
+            assert "OpenAI client not configured" in done.out
+    assert not lab.store_path.exists()
+    assert not [request for request in lab.double.requests() if request["method"] != "GET"]
 
 
 @pytest.mark.parametrize("variables", [{}, {"openai_creds_prefix": ""}])

@@ -11,6 +11,7 @@ import typing as t
 import pytest
 from lab import PROJECT, Lab
 
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import delete_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import rfc3339
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, find_record
@@ -78,7 +79,27 @@ def interrupted(mount: Mount, crash: Crash) -> t.Callable[..., str]:
 def test_nothing_to_do_calls_nobody(lab: Lab, mount: Mount) -> None:
     assert clean(mount) == {**EMPTY, "next_expiry": None}
     assert lab.double.requests() == []
-    assert clean(lab.mount("never-used")) == {**EMPTY, "next_expiry": None}
+    never_used = clean(lab.mount("never-used"))
+    assert "OpenAI client not configured: mount 'never-used'" in never_used.pop("unconfigured")
+    assert never_used == {**EMPTY, "next_expiry": None}
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_leases_of_a_mount_without_a_config_are_told_of_and_end_when_it_has_one(
+    lab: Lab, mount: Mount, clock: Clock, limit: int | None
+) -> None:
+    due = [issue(mount, "my-role", 60)["lease_id"] for _unused in range(2)]
+    issue(mount, "my-role")
+    delete_config(mount, force=True, dry_run=False)
+    clock.move(61)
+    result = clean(mount, limit=limit)
+    assert "OpenAI client not configured" in result["unconfigured"]
+    assert sorted(one["lease_id"] for one in result["failed"]) == sorted(due)
+    assert (result["active"], result["revoked"]) == (1, [])
+    assert len(lab.accounts()) == 3
+    lab.configure()
+    assert clean(mount)["revoked"] == sorted(due)
+    assert len(lab.accounts()) == 1
 
 
 def test_what_is_due_ends_and_nothing_else(lab: Lab, mount: Mount, clock: Clock) -> None:

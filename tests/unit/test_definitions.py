@@ -55,7 +55,7 @@ def configure(mount: Mount, **options: t.Any) -> Outcome:
 
 
 def role(mount: Mount, name: t.Any = "r", dry_run: bool = False, **options: t.Any) -> Outcome:
-    return write_role(mount, name, **{**ROLE, **options}, dry_run=dry_run)
+    return write_role(mount, name, **{**ROLE, **options}, defaults={}, dry_run=dry_run)
 
 
 def refused(function: t.Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> str:
@@ -196,6 +196,45 @@ def test_a_diff_of_the_config_shows_that_the_key_changed_and_never_the_key(lab: 
     assert not any(key in shown for key in keys)
     assert first.before is None and first.after is not None
     assert third.after is None and third.before is not None
+
+
+def test_a_diff_of_the_config_is_what_the_info_module_shows(lab: Lab) -> None:
+    mount = lab.mount()
+    first = configure(mount, admin_api_key="sk-admin-first-key")
+    assert first.after == public_config(mount, mount.definitions("config"))
+    second = configure(mount, rotation_period="30d")
+    assert second.before == first.after
+    assert second.after == public_config(mount, mount.definitions("config"))
+    third = configure(mount, admin_api_key="sk-admin-second-key", replace_key=True)
+    assert third.before and third.after
+    shown = {name: value for name, value in third.after.items() if name != "admin_api_key"}
+    assert shown == public_config(mount, mount.definitions("config"))
+    assert delete_config(mount, force=True, dry_run=False).before == shown
+
+
+def test_what_is_left_at_openai_is_named_when_a_config_is_forgotten(lab: Lab) -> None:
+    """A rotation was interrupted, and there are leases: nobody else will ever know of them."""
+    mount = lab.configure()
+    creds = issue(mount, "my-role")
+    ending = {"id": "key_ending", "digest": None, "ends_at": 0, "attempts": 0, "error": None, "retry_at": 0}
+    owner = {"name": "name-of-the-intent", "replaces": lab.double.admin_key_id, "owner": None, "since": 0}
+    for intent, named in (
+        ({**owner}, "name-of-the-intent"),
+        ({**owner, "key": {"id": "key_new", "value": "sk-admin-new-key-value", "expires_at": None}}, "key_new"),
+    ):
+        lab.configure()
+
+        def rotating(data: dict[str, t.Any], intent: dict[str, t.Any] = intent) -> bool:
+            watch = {"name": "name-that-is-watched", "until": 0}
+            data["rotation"] = {"intent": intent, "ending": [ending], "watches": [watch]}
+            return True
+
+        mount.define(rotating)
+        for dry_run in (True, False):
+            text = " ".join(delete_config(mount, force=True, dry_run=dry_run).warnings)
+            for wanted in (named, "key_ending", "name-that-is-watched", creds["lease_id"]):
+                assert wanted in text
+            assert "sk-admin-new" not in text
 
 
 def test_a_diff_in_which_only_the_key_changed_is_not_empty(lab: Lab) -> None:
@@ -367,6 +406,10 @@ def test_what_a_role_says_is_what_is_used(lab: Lab) -> None:
     assert (found.ttl, found.max_ttl, found.renewable, found.scopes) == (90, 5400, False, ["a.b"])
     write_project(mount, "lab", "proj_moved", "", dry_run=False)
     assert find_role(mount, "r").project_id == "proj_moved"
+    assert "OpenAI client not configured" in refused(find_role, mount, "other"), (
+        "the mount may be another than is meant"
+    )
+    lab.configure()
     assert "role not found" in refused(find_role, mount, "other")
 
 
@@ -380,6 +423,104 @@ def test_roles_come_and_go(lab: Lab) -> None:
     assert (changed.before["ttl"], changed.after["ttl"]) == (3600, 1800)
     assert delete_role(mount, "r", dry_run=False).changed
     assert not delete_role(mount, "r", dry_run=False).changed
+
+
+#: What a new role has where a user says nothing.
+NEW_ROLE = {name: value for name, value in ROLE.items() if name not in ("project", "project_id", "scopes")}
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {},
+        {"max_ttl": "20h"},
+        {"project": "lab"},
+        {"project_id": "proj_other"},
+        {"ttl": 60.0},
+        {"renewable": True},
+        {"scopes": ["c.d"]},
+        {"native_expiry": True, "service_account_description": ""},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_update_of_a_role_changes_only_what_is_given(lab: Lab, update: dict[str, t.Any], dry_run: bool) -> None:
+    """Else rights grow in silence: without scopes, renewable, for longer."""
+    mount = lab.mount()
+    write_project(mount, "lab", PROJECT, "", dry_run=False)
+    write_role(
+        mount,
+        "r",
+        project_id=PROJECT,
+        service_account_name_template="mine-{random_suffix}",
+        service_account_description="of mine",
+        ttl="5m",
+        max_ttl="10m",
+        renewable=False,
+        scopes=["a.b"],
+        native_expiry=False,
+        defaults=NEW_ROLE,
+        dry_run=False,
+    )
+    before = dict(mount.definitions("roles")["r"])
+    nulls = dict.fromkeys(set(ROLE) - set(update))
+    outcome = write_role(mount, "r", **update, **nulls, defaults=NEW_ROLE, dry_run=dry_run)
+    seconds = {"20h": 72000, 60.0: 60}
+    wanted = {
+        **before,
+        **{name: seconds.get(value, value) if "ttl" in name else value for name, value in update.items()},
+    }
+    if "project" in update:
+        wanted["project_id"] = None
+    assert outcome.after == {"name": "r", **wanted}
+    assert outcome.before == {"name": "r", **before}
+    assert outcome.changed is (wanted != before)
+    assert mount.definitions("roles")["r"] == (before if dry_run else wanted)
+
+
+def test_a_new_role_has_the_defaults(lab: Lab) -> None:
+    mount = lab.mount()
+    write_role(mount, "r", project_id=PROJECT, ttl="5m", defaults=NEW_ROLE, dry_run=False)
+    role = mount.definitions("roles")["r"]
+    assert (role["ttl"], role["max_ttl"], role["renewable"], role["scopes"]) == (300, 86400, True, None)
+
+
+def test_an_update_is_judged_together_with_what_stays(lab: Lab) -> None:
+    mount = lab.mount()
+    role(mount, ttl="2h", service_account_name_template="{project_name}-{random_suffix}")
+    before = mount.definitions("roles")["r"]
+    rest = dict.fromkeys(ROLE)
+    assert refused(role, mount, **{**rest, "max_ttl": "1h"}) == "ttl: 7200 s is longer than max_ttl (1h)"
+    assert refused(role, mount, **{**rest, "ttl": "25h"}) == "ttl: 25h is longer than max_ttl (86400 s)"
+    too_long = {"project_id": "p" * 125}
+    assert refused(role, mount, **{**rest, **too_long}).startswith("service_account_name_template:")
+    assert mount.definitions("roles")["r"] == before
+
+
+def test_scopes_are_lifted_only_by_defining_the_role_anew(lab: Lab) -> None:
+    mount = lab.mount()
+    role(mount, scopes=["a.b"])
+    assert refused(role, mount, scopes=[]).startswith("scopes: an empty list would mean all permissions at OpenAI")
+    assert refused(role, mount, name="new", scopes=[]).startswith("scopes:")
+    assert find_role_scopes(mount) == ["a.b"]
+    delete_role(mount, "r", dry_run=False)
+    role(mount)
+    assert find_role_scopes(mount) is None
+
+
+def find_role_scopes(mount: Mount) -> t.Any:
+    return mount.definitions("roles")["r"]["scopes"]
+
+
+def test_an_update_of_a_project_changes_only_what_is_given(lab: Lab) -> None:
+    mount = lab.mount()
+    assert refused(write_project, mount, "a", None, "one", dry_run=False).startswith("project_id:")
+    write_project(mount, "a", "proj_1", "one", dry_run=False)
+    assert not write_project(mount, "a", None, None, dry_run=False).changed
+    write_project(mount, "a", "proj_2", None, dry_run=False)
+    assert mount.definitions("projects")["a"] == {"project_id": "proj_2", "description": "one"}
+    write_project(mount, "a", None, "", dry_run=False)
+    assert mount.definitions("projects")["a"] == {"project_id": "proj_2", "description": ""}
 
 
 def test_dry_runs_change_nothing_and_say_what_would(lab: Lab, on_disk: OnDisk) -> None:
@@ -416,7 +557,7 @@ def test_dry_runs_change_nothing_and_say_what_would(lab: Lab, on_disk: OnDisk) -
 def test_every_combination_is_taken_or_refused_whole(lab: Lab, **given_: t.Any) -> None:
     mount = lab.mount("combos")
     write_project(mount, "lab", PROJECT, "", dry_run=False)
-    before = mount.definitions("roles").get("r")
+    delete_role(mount, "r", dry_run=False)
     template = given_.pop("template")
     options = {**ROLE, **given_, "service_account_name_template": template}
     good = (
@@ -425,17 +566,18 @@ def test_every_combination_is_taken_or_refused_whole(lab: Lab, **given_: t.Any) 
         and options["max_ttl"] != "400000d"
         and {"1": 1, "30m": 1800, "1h": 3600, "2d": 172800}[options["ttl"]]
         <= {"1": 1, "1h": 3600, "2d": 172800}[options["max_ttl"]]
+        and options["scopes"]
         and not {"a b", "ü"} & set(options["scopes"])
         and template not in ("x", "-{random_suffix}")
     )
     try:
-        planned = write_role(mount, "r", **options, dry_run=True)
-        done = write_role(mount, "r", **options, dry_run=False)
+        planned = write_role(mount, "r", **options, defaults={}, dry_run=True)
+        done = write_role(mount, "r", **options, defaults={}, dry_run=False)
     except OpenAICredsError as error:
         sentence(error)
         assert not good, str(error)
-        assert mount.definitions("roles").get("r") == before
+        assert "r" not in mount.definitions("roles")
     else:
         assert good
         assert planned[:3] == done[:3], "a dry run says what a run does"
-        assert done.changed is (before != mount.definitions("roles")["r"])
+        assert done.changed and done.after == {"name": "r", **mount.definitions("roles")["r"]}

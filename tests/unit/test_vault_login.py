@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 from wording import sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import settings
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import options
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_login
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_http import adapter_class
@@ -48,8 +48,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     vault_login._certificate.cache_clear()
 
 
-def resolve(**options: t.Any) -> dict[str, t.Any]:
-    return settings.resolve({"store": "vault_kv", **options}, {}, lambda value: value)
+def resolve(**given: t.Any) -> dict[str, t.Any]:
+    return options.resolve({"store": "vault_kv", **given}, {}, lambda value: value)
 
 
 def connect(adapter: type = hvac.adapters.JSONAdapter, **options: t.Any) -> hvac.Client:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the settings of vault_kv come from: what community.hashi_vault reads, in its order, and OpenBao's environment."""
+"""Where the settings of vault_kv come from: what community.hashi_vault reads, in its order, OPENAI_CREDS_VAULT_… before its
+environment, and OpenBao's environment after it."""
 
 from __future__ import annotations
 
 import os
+import sys
 import typing as t
 from pathlib import Path
 
@@ -13,14 +15,16 @@ from ansible import constants as C
 from wording import sentence
 
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.vault_kv import ModuleDocFragment
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import action, settings
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import action, open_mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.options import NAMES
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.options import resolve as resolve_settings
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, StoreError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import taken_leases as notebook
 
 SECTION = "hashi_vault_collection"
 SECRETS = {"token", "secret_id", "password", "jwt"}
 #: What community.hashi_vault reads: variables, environment, whether ansible.cfg.
-SOURCES: dict[str, tuple[list[str], list[str], bool]] = {
+THEIRS: dict[str, tuple[list[str], list[str], bool]] = {
     "url": (["ansible_hashi_vault_url", "ansible_hashi_vault_addr"], ["ANSIBLE_HASHI_VAULT_ADDR"], True),
     "validate_certs": (["ansible_hashi_vault_validate_certs"], [], False),
     "engine_mount_point": (["ansible_hashi_vault_engine_mount_point"], [], False),
@@ -52,6 +56,11 @@ SOURCES: dict[str, tuple[list[str], list[str], bool]] = {
         for name in names
     },
 }
+#: The same with the variable of the environment that is ours, from the one that loses to the one that wins.
+SOURCES = {
+    name: (variables, [*environment, f"OPENAI_CREDS_VAULT_{name.upper()}"], in_ini)
+    for name, (variables, environment, in_ini) in THEIRS.items()
+}
 #: What other programs read as well, after BAO_ and VAULT_.
 LAST = {
     "url": "ADDR",
@@ -71,14 +80,14 @@ DEFAULTS = {
 }
 #: Values from the source that wins to the one that loses; the last is for when only one remains.
 VALUES: dict[str, list[t.Any]] = {
-    "timeout": [5, 6, 7, 8],
-    "retries": [5, 6, 7, 8],
-    "validate_certs": [False, True],
-    "token_validate": [True, False, True, False],
-    "auth_method": ["approle", "jwt", "ldap", "cert"],
-    "retry_action": ["ignore", "warn", "ignore", "warn"],
-    "proxies": [{"https": f"http://p{number}:3128"} for number in range(4)],
-    **{name: [f"/{name}{number}" for number in range(4)] for name in SOURCES if name.startswith("cert_auth_")},
+    "timeout": [5, 6, 7, 8, 9],
+    "retries": [5, 6, 7, 8, 9],
+    "validate_certs": [False, True, False],
+    "token_validate": [True, False, True, False, True],
+    "auth_method": ["approle", "jwt", "ldap", "cert", "userpass"],
+    "retry_action": ["ignore", "warn", "ignore", "warn", "ignore"],
+    "proxies": [{"https": f"http://p{number}:3128"} for number in range(5)],
+    **{name: [f"/{name}{number}" for number in range(5)] for name in SOURCES if name.startswith("cert_auth_")},
 }
 
 
@@ -105,7 +114,7 @@ def ini(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> t.Callable[..., None
 
 
 def resolve(options: t.Mapping[str, t.Any] | None = None, **variables: t.Any) -> dict[str, t.Any]:
-    return settings.resolve(options or {}, variables, lambda value: value)
+    return resolve_settings(options or {}, variables, lambda value: value)
 
 
 def documented() -> tuple[dict[str, t.Any], dict[str, t.Any]]:
@@ -141,7 +150,7 @@ def test_the_order_is_option_variable_environment_file(
     name: str, monkeypatch: pytest.MonkeyPatch, ini: t.Callable[..., None]
 ) -> None:
     variables, environment, in_ini = SOURCES[name]
-    values = list(VALUES.get(name, [f"{name}{number}" for number in range(4)]))
+    values = list(VALUES.get(name, [f"{name}{number}" for number in range(5)]))
     # Each source is set on top of those that it wins over.
     if in_ini:
         ini(**{name: values[-1]})
@@ -200,7 +209,7 @@ def test_skip_verify(
 def test_other_names() -> None:
     assert resolve({"cacert": "/ca.pem"})["ca_cert"] == "/ca.pem"
     assert resolve(ansible_hashi_vault_addr="http://a:1")["url"] == "http://a:1"
-    assert {"cacert", "ca_cert", "kv_path", "mount"} < settings.NAMES
+    assert {"cacert", "ca_cert", "kv_path", "mount"} < NAMES
 
 
 def test_what_is_empty_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,14 +304,15 @@ def test_the_other_store_asks_for_nothing_of_this(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ANSIBLE_HASHI_VAULT_TIMEOUT", "nonsense")
     monkeypatch.setenv("VAULT_TOKEN", "the-secret")
     variables = {"openai_creds_store": "vaulted_file", "ansible_hashi_vault_token": "{{ lookup('slow') }}"}
-    assert set(settings.resolve({}, variables, template)) == {"mount", "store", "store_path", "kv_path"}
+    assert set(resolve_settings({}, variables, template)) == {"mount", "store", "store_path", "kv_path"}
 
 
 def test_without_hvac(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "find_spec", lambda name: None)
+    monkeypatch.setattr(open_mount, "find_spec", lambda name: None)
     with pytest.raises(StoreError) as error:
-        settings.open_mount(resolve())
-    assert "vault_kv needs the Python package hvac" in sentence(error.value, "store")
+        open_mount.open_mount(resolve())
+    text = sentence(error.value, "store")
+    assert "vault_kv needs the Python package hvac" in text and f"{sys.executable} -m pip install hvac" in text
 
 
 def test_the_notebook_holds_no_secret() -> None:

@@ -15,7 +15,11 @@ from .._engine.definitions.change import Outcome
 from .._engine.errors import OpenAICredsError
 from .._engine.mount import Mount
 from .._engine.store.base import Data
-from .settings import DOCUMENTED, SECRETS, load_yaml, open_mount, resolve
+from .open_mount import open_mount
+from .options import DOCUMENTED, NAMES, resolve
+from .sources import is_blank, load_yaml
+from .task_environment import task_environment
+from .vault_options import SECRETS
 
 _SPEC_KEYS = ("type", "required", "default", "choices", "elements", "aliases")
 _NO_LOG = SECRETS | {"admin_api_key"}
@@ -41,6 +45,7 @@ class OpenAIAction(ActionBase):
     REQUIRED_IF: t.ClassVar[t.Sequence[t.Sequence[t.Any]]] = ()
 
     _argument_spec: t.ClassVar[dict[str, t.Any]]
+    _nulls: set[str]
 
     def __init_subclass__(cls) -> None:
         # Ansible loads the class before it forks a worker per task, so this is done once per run.
@@ -58,21 +63,48 @@ class OpenAIAction(ActionBase):
     def check_mode(self) -> bool:
         return bool(self._task.check_mode)
 
+    def given(self, args: Data, *options: str) -> Data:
+        """Return those of these options that the task gives, without the documented defaults of the others."""
+        return {option: args[option] for option in options if option in self._task.args}
+
+    def unconfigured(self, mount: Mount) -> list[str]:
+        """Return a warning if the mount has no admin key, for check mode, in which an earlier task may have given it one."""
+        if mount.definitions("config"):
+            return []
+        return [f"{mount.unconfigured()} (a real run fails unless that is done by then)"]
+
     def run(self, tmp: t.Any = None, task_vars: t.Any = None) -> Data:
-        super().run(tmp, task_vars)
-        try:
-            _validated, args = self.validate_argument_spec(
-                self._argument_spec, self.MUTUALLY_EXCLUSIVE, None, self.REQUIRED_ONE_OF, self.REQUIRED_IF
+        if self._task.async_val:
+            msg = (
+                f"async: {self._task.action} runs on the controller and cannot go on in the background; leave async out"
             )
+            return {"failed": True, "changed": False, "msg": msg}
+        super().run(tmp, task_vars)
+        # A null is an option that is not given, as info modules and empty fields of a form give them.
+        self._nulls = {option for option, value in self._task.args.items() if value is None}
+        self._task.args = {option: value for option, value in self._task.args.items() if value is not None}
+        try:
             self._variables = task_vars or {}
-            self.settings = resolve(args, self._variables, self._templar.template)
-            return {"changed": False, **self.act(open_mount(self.settings), args)}
+            args = self._arguments()
+            with task_environment(self._task.environment, self._templar.template):
+                self.settings = resolve(args, self._variables, self._templar.template)
+                return {"changed": False, **self.act(open_mount(self.settings), args)}
         except (OpenAICredsError, AnsibleError) as error:
             # Ansible's own sentence on unknown options has the name of the Python module in it.
             msg = str(error).replace(f"({self._load_name})", f"({self._task.action})")
             return {"failed": True, "changed": False, "msg": msg}
         except Exception as error:  # noqa: BLE001
             return {"failed": True, "changed": False, "msg": unexpected(error)}
+
+    def _arguments(self) -> Data:
+        """Return the task's arguments, checked against the documentation."""
+        blank = {name for name, value in self._task.args.items() if name in NAMES and is_blank(value)}
+        given = self._task.args = {name: value for name, value in self._task.args.items() if name not in blank}
+        _validated, args = self.validate_argument_spec(
+            self._argument_spec, self.MUTUALLY_EXCLUSIVE, None, self.REQUIRED_ONE_OF, self.REQUIRED_IF
+        )
+        # Ansible leaves in a path what it cannot replace. It is replaced where settings are made, which says so.
+        return {**args, **{name: given[name] for name in NAMES & given.keys()}}
 
     def outcome(self, outcome: Outcome) -> Data:
         """Return the parts of a result that every change of a definition has."""

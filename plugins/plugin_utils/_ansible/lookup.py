@@ -13,20 +13,25 @@ from ansible.errors import AnsibleError
 from .._engine.errors import OpenAICredsError
 from .._engine.mount import Mount
 from .action import unexpected
-from .settings import NAMES, open_mount, resolve
+from .open_mount import open_mount
+from .options import NAMES, resolve
+from .sources import is_blank
 
 
 def prepare(
     plugin: t.Any, variables: t.Mapping[str, t.Any], given: dict[str, t.Any], own: t.Sequence[str]
 ) -> tuple[Mount, dict[str, t.Any]]:
     """Return the mount, the lookup's own options, and under settings those of the store."""
+    # A null is an option that is not given, as in a task.
+    given = {name: value for name, value in given.items() if value is not None}
     unknown = sorted(set(given) - set(own) - NAMES)
     if unknown:
         known = ", ".join(sorted({*own, *NAMES}))
         raise OpenAICredsError(f"{', '.join(unknown)}: there is no such option of this lookup; there are {known}")
     # Not by set_options: what is set for community.hashi_vault need not fit here unless the store is in Vault.
     for name in set(own) & set(given):
-        plugin.set_option(name, given[name])
+        if not is_blank(given[name]):
+            plugin.set_option(name, given[name])
     options = {name: plugin.get_option(name) for name in own}
     options["settings"] = resolve(given, variables, plugin._templar.template)
     return open_mount(options["settings"]), options

@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+
 _QUOTED = 160
 
 
@@ -17,6 +20,15 @@ def quoted(value: object) -> str:
     """Return what a user gave, for an error message: on one line, and not all of a book."""
     text = repr(value[:_QUOTED] if isinstance(value, str) else value)
     return text if len(text) <= 2 * _QUOTED else f"{text[:_QUOTED]}…"
+
+
+def missing_package(package: str, needed_by: str) -> str:
+    """Return a sentence on a Python package that is not there. It names the interpreter, since most machines have several."""
+    python = shlex.quote(sys.executable or "python3")
+    return (
+        f"{needed_by} needs the Python package {package}; {package} is missing from the Python that runs Ansible, install it "
+        f"there: {python} -m pip install {package}"
+    )
 
 
 class StoreError(OpenAICredsError):

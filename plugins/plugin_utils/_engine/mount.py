@@ -84,13 +84,23 @@ class Mount:
             )
         return document
 
-    def openai(self) -> OpenAI:
-        """Return a client with the mount's admin key."""
+    def check_configured(self) -> Data:
+        """Return the config, or raise if the mount has no admin key."""
         config = self.definitions("config")
         if not config:
-            raise OpenAICredsError(
-                f"OpenAI client not configured: mount {self.name!r} has no admin key; run openai_config first"
-            )
+            raise self.unconfigured()
+        return config
+
+    def unconfigured(self) -> OpenAICredsError:
+        """Return the error that says that the mount has no admin key, and where it was looked for."""
+        return OpenAICredsError(
+            f"OpenAI client not configured: mount {self.name!r} has no admin key in {self.store.place}; run "
+            "openai_config first, or name the mount and the store that have one"
+        )
+
+    def openai(self) -> OpenAI:
+        """Return a client with the mount's admin key."""
+        config = self.check_configured()
         access = (config["api_endpoint"], config["admin_api_key"], config["organization_id"])
         if self._client is None or self._client[0] != access:
             from .openai.client import OpenAI

@@ -26,20 +26,25 @@ def write_definition(
     mount: Mount,
     section: str,
     name: str,
-    entry: Data,
-    check: t.Callable[[Data], None] = lambda data: None,
+    make: t.Callable[[Data, Data], Data],
     *,
     dry_run: bool,
 ) -> Outcome:
-    """Write an entry of a section of the definitions; check sees all of them first and may raise."""
+    """Write an entry of a section of the definitions.
+
+    make gets the entry as it is stored, empty if there is none, and all definitions. It returns the entry as it is to
+    be, or raises. It is called again if somebody else changes the definitions meanwhile, so that what a user does not
+    give stays as it is at the instant of the write.
+    """
     before: Data | None = None
+    entry: Data = {}
 
     def change(data: Data) -> bool:
-        nonlocal before
-        check(data)
-        before = data.setdefault(section, {}).get(name)
-        data[section][name] = entry
-        return bool(before != entry)
+        nonlocal before, entry
+        before = data.get(section, {}).get(name)
+        entry = make(before or {}, data)
+        data.setdefault(section, {})[name] = entry
+        return before != entry
 
     changed = _apply(mount, change, dry_run)
     return Outcome(changed, named(name, before), named(name, entry))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import typing as t
 from functools import partial
 
 from ..durations import rfc3339
@@ -20,7 +21,10 @@ from ..store.base import Data
 from .change import Outcome
 
 DEFAULT_ENDPOINT = "https://api.openai.com/v1"
-_MASK = "********"
+#: What stands in a diff for an admin key that has given way to another.
+_MASKS = ("********", "******** (replaced)")
+#: How many leases that are left are named.
+_NAMED = 20
 _PUBLIC = (
     "api_endpoint",
     "organization_id",
@@ -69,6 +73,7 @@ def write_config(
     """
     while True:
         stored = mount.definitions("config") or None
+        before = public_config(mount, stored)
         config: Data = dict(stored) if stored else {"api_endpoint": DEFAULT_ENDPOINT, "organization_id": None}
         if api_endpoint is not None:
             config["api_endpoint"] = check_endpoint(api_endpoint, "api_endpoint")
@@ -119,8 +124,11 @@ def write_config(
             continue  # somebody else has changed it meanwhile
         if warning := expiry_warning(config, mount.now()):
             warnings = (*warnings, warning)
-        after = {**config, "admin_api_key": _MASK + (" (replaced)" if stored and new else "")}
-        return Outcome(changed, _masked(stored), after, warnings)
+        after = public_config(mount, config)
+        if before and after and new:
+            # Else nothing might tell the one from the other.
+            before, after = ({**one, "admin_api_key": mask} for one, mask in zip((before, after), _MASKS))
+        return Outcome(changed, before, after, warnings)
 
 
 def _replace(mount: Mount, stored: Data | None, config: Data, data: Data) -> bool:
@@ -144,12 +152,40 @@ def delete_config(mount: Mount, *, force: bool, dry_run: bool) -> Outcome:
         return data.pop("config", None) is not None
 
     stored = mount.definitions("config") or None
-    rotation = mount.definitions("rotation")
-    changed = change({"config": stored, "rotation": rotation} if stored else {}) if dry_run else mount.define(change)
-    made_here = [stored["admin_api_key_id"]] if stored and stored.get("admin_api_key_name") else []
-    left = ", ".join([*made_here, *(entry["id"] for entry in rotation.get("ending", []))])
-    warnings = (f"admin keys that a rotation has made or replaced live on at OpenAI, delete them there: {left}",)
-    return Outcome(changed, _masked(stored), None, warnings if changed and left else ())
+    before = public_config(mount, stored)
+    found: Data = {"config": stored, "rotation": mount.definitions("rotation")} if stored else {}
+
+    def delete(data: Data) -> bool:
+        # What a rotation leaves is what it has got to at the instant of the write.
+        nonlocal found
+        found = {section: data.get(section) or {} for section in ("config", "rotation")}
+        return change(data)
+
+    changed = change(dict(found)) if dry_run else mount.define(delete)
+    return Outcome(changed, before, None, tuple(_left_behind(mount, **found)) if changed else ())
+
+
+def _left_behind(mount: Mount, config: Data, rotation: Data) -> t.Iterator[str]:
+    """Yield warnings that name what lives on at OpenAI without the config."""
+    keys = [config["admin_api_key_id"]] if config.get("admin_api_key_name") else []
+    keys += [entry["id"] for entry in rotation.get("ending", [])]
+    intent = rotation.get("intent")
+    if intent and "key" in intent:
+        keys.append(intent["key"]["id"])
+    if keys:
+        yield (
+            "admin keys that a rotation has made or replaced live on at OpenAI, delete them there: "
+            f"{', '.join(map(str, keys))}"
+        )
+    names = [watch["name"] for watch in rotation.get("watches", [])]
+    if intent and "key" not in intent:
+        names.append(intent["name"])
+    if names:
+        yield f"a rotation may have made admin keys with these names, look for them at OpenAI: {', '.join(names)}"
+    leases = [record.lease["lease_id"] for record in records(mount)]
+    if leases:
+        named = ", ".join(sorted(leases)[:_NAMED]) + (f" and {len(leases) - _NAMED} more" if leases[_NAMED:] else "")
+        yield f"{len(leases)} lease(s) live on, configure the mount again to revoke them or clean them up: {named}"
 
 
 def _refuse_if_in_use(mount: Mount, why: str) -> None:
@@ -167,7 +203,3 @@ def _validate(mount: Mount, config: Data) -> list[AdminKey]:
         return client.list_admin_keys()
     except ApiError as error:
         raise OpenAICredsError(f"error validating OpenAI configuration: {error}") from None
-
-
-def _masked(config: Data | None) -> Data | None:
-    return {**config, "admin_api_key": _MASK} if config else None

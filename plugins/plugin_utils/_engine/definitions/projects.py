@@ -16,11 +16,23 @@ from .change import Outcome, delete_definition, write_definition
 _USERS = {"roles": "roles"}
 
 
-def write_project(mount: Mount, name: str, project_id: str, description: str, *, dry_run: bool) -> Outcome:
-    """Register a project id under a name."""
+def write_project(
+    mount: Mount, name: str, project_id: str | None, description: str | None, *, dry_run: bool
+) -> Outcome:
+    """Register a project id under a name. What is None stays as it is stored."""
     check_name(name, "name")
-    project = {"project_id": check_openai_id(project_id, "project_id"), "description": description}
-    return write_definition(mount, "projects", name, project, dry_run=dry_run)
+    if project_id is not None:
+        check_openai_id(project_id, "project_id")
+
+    def make(before: Data, _data: Data) -> Data:
+        if project_id is None and not before:
+            raise OpenAICredsError(f"project_id: give the id that the new project {name!r} has at OpenAI")
+        return {
+            "project_id": before["project_id"] if project_id is None else project_id,
+            "description": before.get("description", "") if description is None else description,
+        }
+
+    return write_definition(mount, "projects", name, make, dry_run=dry_run)
 
 
 def delete_project(mount: Mount, name: str, *, dry_run: bool) -> Outcome:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import typing as t
 
 from ..durations import parse_duration
 from ..errors import OpenAICredsError
@@ -30,60 +31,74 @@ class Role:
     ttl: int
     max_ttl: int
     renewable: bool
-    scopes: list[str]
+    scopes: list[str] | None
     native_expiry: bool
 
 
-def write_role(
-    mount: Mount,
-    name: str,
-    *,
-    project: str | None,
-    project_id: str | None,
-    service_account_name_template: str,
-    service_account_description: str,
-    ttl: str,
-    max_ttl: str,
-    renewable: bool,
-    scopes: list[str],
-    native_expiry: bool,
-    dry_run: bool,
-) -> Outcome:
-    """Write a role. Its project must be registered; a dry run only warns, since a task before it may register it."""
-    check_name(name, "name")
-    if (project is None) == (project_id is None):
-        raise OpenAICredsError("project, project_id: give exactly one of them")
-    if project is not None:
-        check_name(project, "project")
-    else:
-        check_openai_id(project_id, "project_id")
-    check_template(service_account_name_template, "service_account_name_template", name, project or project_id or "")
-    for scope in scopes:
-        if not _SCOPE.fullmatch(scope):
-            raise OpenAICredsError(f"scopes: {scope!r} is not a scope such as api.model.read")
-    entry: Data = {
-        "project": project,
-        "project_id": project_id,
-        "service_account_name_template": service_account_name_template,
-        "service_account_description": service_account_description,
-        "ttl": parse_duration(ttl, "ttl"),
-        "max_ttl": parse_duration(max_ttl, "max_ttl"),
-        "renewable": renewable,
-        "scopes": scopes,
-        "native_expiry": native_expiry,
-    }
-    if entry["ttl"] > entry["max_ttl"]:
-        raise OpenAICredsError(f"ttl: {ttl} is longer than max_ttl ({max_ttl})")
-    warnings: list[str] = []
+def write_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool, **given: t.Any) -> Outcome:
+    """Write a role from options as users give them. What is not given, or None, stays as it is stored; a new role has
+    the defaults instead.
 
-    def refuse_unknown_project(data: Data) -> None:
+    The role's project must be registered. A dry run only warns, since a task before it may register it.
+    """
+    check_name(name, "name")
+    given = {option: value for option, value in given.items() if value is not None}
+    _check_given(given)
+    warnings: tuple[str, ...] = ()
+
+    def make(before: Data, data: Data) -> Data:
+        nonlocal warnings
+        entry = _merge(name, before or defaults, given)
+        project = entry["project"]
         if project is not None and project not in data.get("projects", {}):
             if not dry_run:
                 raise OpenAICredsError(f"project: project not found: {project!r} is not registered; see openai_project")
-            warnings.append(f"project {project!r} is not registered; a real run fails unless it has been by then")
+            warnings = (f"project {project!r} is not registered; a real run fails unless it has been by then",)
+        return entry
 
-    outcome = write_definition(mount, "roles", name, entry, refuse_unknown_project, dry_run=dry_run)
-    return outcome._replace(warnings=tuple(warnings))
+    outcome = write_definition(mount, "roles", name, make, dry_run=dry_run)
+    return outcome._replace(warnings=warnings)
+
+
+def _check_given(given: Data) -> None:
+    """Raise if an option is wrong whatever the others are."""
+    if "project" in given and "project_id" in given:
+        raise OpenAICredsError("project, project_id: give exactly one of them")
+    if "project" in given:
+        check_name(given["project"], "project")
+    if "project_id" in given:
+        check_openai_id(given["project_id"], "project_id")
+    if "scopes" in given and not given["scopes"]:
+        raise OpenAICredsError(
+            "scopes: an empty list would mean all permissions at OpenAI; name scopes, or leave the option out when you "
+            "define the role anew"
+        )
+    for scope in given.get("scopes", ()):
+        if not _SCOPE.fullmatch(scope):
+            raise OpenAICredsError(f"scopes: {scope!r} is not a scope such as api.model.read")
+
+
+def _merge(name: str, before: Data, given: Data) -> Data:
+    """Return a role as it is stored: what is given, over what was there before."""
+    entry: Data = {"project": None, "project_id": None, "scopes": None, **before, **given}
+    # The one takes the place of the other.
+    if "project" in given:
+        entry["project_id"] = None
+    elif "project_id" in given:
+        entry["project"] = None
+    project = entry["project"] or entry["project_id"]
+    if project is None:
+        raise OpenAICredsError("project, project_id: give exactly one of them")
+    check_template(entry["service_account_name_template"], "service_account_name_template", name, project)
+    ttl, max_ttl = (parse_duration(entry[option], option) for option in ("ttl", "max_ttl"))
+    if ttl > max_ttl:
+        raise OpenAICredsError(f"ttl: {_shown(entry['ttl'])} is longer than max_ttl ({_shown(entry['max_ttl'])})")
+    return {**entry, "ttl": ttl, "max_ttl": max_ttl}
+
+
+def _shown(duration: t.Any) -> str:
+    """Return a duration as it was written, or in seconds where it was stored."""
+    return f"{duration} s" if isinstance(duration, int) else str(duration)
 
 
 def delete_role(mount: Mount, name: str, *, dry_run: bool) -> Outcome:
@@ -97,11 +112,14 @@ def find_role(mount: Mount, name: str, option: str = "name") -> Role:
     check_name(name, option)
     entry = mount.definitions("roles").get(name)
     if entry is None:
+        # Without a config it is most likely the mount or the store that is not the one that was meant.
+        mount.check_configured()
         raise OpenAICredsError(f"{option}: role not found: {name!r}; see openai_role")
     project_id = entry["project_id"]
     if entry["project"] is not None:
         project = mount.definitions("projects").get(entry["project"])
         if project is None:
+            mount.check_configured()
             raise OpenAICredsError(f"project not found: role {name!r} uses {entry['project']!r}; see openai_project")
         project_id = project["project_id"]
     return Role(

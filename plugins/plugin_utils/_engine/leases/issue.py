@@ -39,7 +39,10 @@ def placeholder(mount: Mount, role_name: str, ttl: int | None) -> tuple[Data, li
         if mount.definitions("roles").get(role_name) is not None:
             raise
         duration, renewable = ttl or 0, False
-        warnings.append(f"{error} (a real run fails unless the role has been made by then)")
+        warnings.append(f"{error} (a real run fails unless that is done by then)")
+    else:
+        if not mount.definitions("config"):
+            warnings.append(f"{mount.unconfigured()} (a real run fails unless that is done by then)")
     lease.update(duration=duration, expires_at=mount.now() + duration, renewable=renewable)
     return credential(lease, PLACEHOLDER_KEY), warnings
 

@@ -23,7 +23,7 @@ import time
 import typing as t
 from urllib.parse import quote
 
-from ..errors import ApiError, OpenAICredsError, quoted
+from ..errors import ApiError, OpenAICredsError, missing_package, quoted
 
 try:
     # Loaded when a connection is first made otherwise, and so in every worker anew.
@@ -143,9 +143,7 @@ class OpenAI:
         sleep: t.Callable[[float], None] = time.sleep,
     ) -> None:
         if not HAS_HTTPX:
-            raise OpenAICredsError(
-                "the Python package httpx is missing; ephemeral.openai needs it to call OpenAI: pip install httpx"
-            )
+            raise OpenAICredsError(missing_package("httpx", "ephemeral.openai"))
         if _TLS is None:
             raise OpenAICredsError("SSL_CERT_FILE, SSL_CERT_DIR: the certificates that they name cannot be read")
         self._endpoint = check_endpoint(endpoint, "api_endpoint")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from ..durations import parse_duration, rfc3339
-from ..errors import OpenAICredsError, quoted
+from ..errors import OpenAICredsError, missing_package, quoted
 from ..store.base import Data
 
 _CRON_FIELDS = 5
@@ -102,10 +102,7 @@ def _scheduled(schedule: str, time: int, *, back: bool = False) -> int:
     try:
         from cronsim import CronSim, CronSimError
     except ImportError:
-        raise OpenAICredsError(
-            "rotation_schedule: the Python package cronsim is missing; ephemeral.openai needs it to read cron "
-            "expressions: pip install cronsim"
-        ) from None
+        raise OpenAICredsError(missing_package("cronsim", "rotation_schedule: ephemeral.openai")) from None
     try:
         if len(schedule.split()) != _CRON_FIELDS or len(schedule) > _LONGEST_CRON:
             raise CronSimError

@@ -77,6 +77,8 @@ class Store(abc.ABC):
     bucket(due), so that what is due can be found without looking into the others; they stay there when that changes.
     """
 
+    #: Where the store is, in words for the user.
+    place: str
     #: How many of many documents are best written at a time.
     batch: t.ClassVar[int]
 

@@ -75,6 +75,7 @@ class VaultKVStore(Store):
         self._connect = connect
         self._engine = engine_mount_point.strip("/")
         self._base = f"{kv_path}/{mount}"
+        self.place = f"kv_path {kv_path} of engine_mount_point {self._engine}"
         self._log = log
         self._client: tuple[int, hvac.Client] | None = None
         self._connecting = threading.Lock()

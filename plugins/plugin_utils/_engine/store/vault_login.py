@@ -16,7 +16,7 @@ import time
 import typing as t
 from urllib.parse import quote, urlsplit
 
-from ..._ansible.settings import sources
+from ..._ansible.vault_options import sources
 from ..errors import StoreError, quoted
 from ..run.shared_memory import LOGIN, SERVERS
 
@@ -256,7 +256,7 @@ def _request(client: hvac.Client, call: t.Callable[[], t.Any], refused: str, set
     import hvac.exceptions
     import requests
 
-    from ..._ansible.settings import SECRETS
+    from ..._ansible.vault_options import SECRETS
     from .vault_http import failure
 
     try:

@@ -159,6 +159,7 @@ class VaultedFileStore(Store):
             )
         self._root = os.path.abspath(os.path.expanduser(store_path))
         self._mount = os.path.join(self._root, mount)
+        self.place = f"store_path {self._root}"
         self._vault = VaultLib(list(secrets))
         self._encrypt_identity = encrypt_identity
         self._salts: collections.deque[_Salt] = collections.deque()

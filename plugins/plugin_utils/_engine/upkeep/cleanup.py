@@ -39,10 +39,13 @@ def cleanup(
     """Do one round; returns what the module returns.
 
     orphans is report, delete or ignore; grace is in seconds; limit bounds how many leases are acted on. A dry run
-    only looks.
+    only looks. A mount without a config may have leases left all the same: what takes no admin key is done, the rest
+    is in failed, and unconfigured, which is there only then, says why.
     """
     result: Data = {name: [] for name in ("revoked", "checked_in", "recovered", "orphans", "failed")}
-    mount.check_is_here()
+    unconfigured = None if mount.definitions("config") else str(mount.unconfigured())
+    if unconfigured:
+        result["unconfigured"] = unconfigured
     _recover_rotation(mount, grace, dry_run, result)
     spent, interrupted, refused, waiting, over = _sort_intents(mount, grace)
     if not dry_run:
@@ -50,12 +53,13 @@ def cleanup(
     of_runs, without_lease = _leases_of_runs(mount, over, grace)
     left = _Recovery(mount, orphans, dry_run, result).run([*interrupted, *without_lease], limit)
 
+    # Without an admin key nothing is acted on, but all of it is told.
+    left = None if unconfigured else left
+
     def end(records: t.Iterable[Record]) -> list[Ended]:
-        return (
-            [Ended(record.lease, None) for record in records]
-            if dry_run
-            else revoke(mount, records, only_due=True, concurrency=max_concurrency)
-        )
+        if dry_run or unconfigured:
+            return [Ended(record.lease, unconfigured) for record in records]
+        return revoke(mount, records, only_due=True, concurrency=max_concurrency)
 
     # First, so that the survey finds no more of them.
     ended = end(of_runs[:left])

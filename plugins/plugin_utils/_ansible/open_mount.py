@@ -1,0 +1,94 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Opening a mount: settings in, a mount out, with its store and who asks."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import json
+import os
+import socket
+import typing as t
+from importlib.util import find_spec
+
+from ansible import constants as C
+from ansible import context
+from ansible.parsing.vault import VaultSecretsContext
+from ansible.utils.display import Display
+
+from .._engine.errors import StoreError, missing_package
+from .._engine.mount import Mount
+from .._engine.names import check_name
+from .._engine.store.base import Store
+from .._engine.store.vaulted_file import VaultedFileStore
+from .options import store_outside_plays
+from .run import identify_run
+from .task_environment import network_environment
+
+
+def open_mount(settings: t.Mapping[str, t.Any]) -> Mount:
+    """Return the mount that settings describe; the same one each time in a process, with its connections."""
+    identify_run()
+    # A connection is made through the proxy of its time, and the tasks of a loop may each have another.
+    return _open_mount(os.getpid(), network_environment(), json.dumps(settings, sort_keys=True))
+
+
+@functools.cache
+def _open_mount(_process: int, _network: tuple[str | None, ...], as_json: str) -> Mount:
+    settings = json.loads(as_json)
+    name = check_name(settings["mount"], "mount")
+    log = Display().vvv
+    store: Store
+    if settings["store"] == "vault_kv":
+        if find_spec("hvac") is None:
+            raise StoreError(missing_package("hvac", "store: vault_kv"))
+        # Whoever uses the other store does not wait for it.
+        from .._engine.store.vault_kv import VaultKVStore
+        from .._engine.store.vault_login import connect
+
+        store = VaultKVStore(
+            functools.partial(connect, settings),
+            engine_mount_point=settings["engine_mount_point"],
+            kv_path=settings["kv_path"],
+            mount=name,
+            log=log,
+        )
+    else:
+        secrets = VaultSecretsContext.current(optional=True)
+        store = VaultedFileStore(
+            settings["store_path"],
+            name,
+            secrets.secrets if secrets else [],
+            C.config.get_config_value("DEFAULT_VAULT_ENCRYPT_IDENTITY"),
+        )
+    return Mount(name, store, issued_by=_issuer(), log=log)
+
+
+def _issuer() -> dict[str, str]:
+    """Return who is asking, for the record of a lease."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    issuer = {"user": user, "controller": socket.gethostname()}
+    playbooks = context.CLIARGS.get("args")
+    if isinstance(playbooks, (list, tuple)) and playbooks:
+        issuer["playbook"] = os.path.basename(str(playbooks[0]))
+    if os.environ.get("JOB_ID"):
+        issuer["job"] = os.environ["JOB_ID"]
+    return issuer
+
+
+def _load_ahead() -> None:
+    """Import what each worker of the run would else import for itself, if it is known already that it will."""
+    if store_outside_plays() == "vault_kv" and find_spec("hvac"):
+        from .._engine.store import (
+            vault_kv,  # noqa: F401 pylint: disable=unused-import
+            vault_login,  # noqa: F401 pylint: disable=unused-import
+        )
+
+
+_load_ahead()
