@@ -139,7 +139,7 @@ def test_a_second_interrupt_says_what_is_left_and_cleanup_ends_it(node: Lab) -> 
 
 
 def _records(lab: Lab) -> list[t.Any]:
-    from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import records
+    from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import records
 
     return list(records(lab.mount()))
 
