@@ -70,18 +70,18 @@ except RuntimeError:
     pass
 else:
     sys.exit("threads can be started")
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import lease, share
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import find, issue, revoke, share
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 node = lab.Lab.__new__(lab.Lab)
 node.vault, node.store_path = None, Path(sys.argv[2])
 mount = node.mount()
 for _unused in range(3):
-    lease.issue(mount, "my-role")
+    issue.issue(mount, "my-role")
 share.shared_credential(mount, "my-role", None, 300)
 share.own_credential(mount, "my-role", None)
 cleanup(mount, orphans="delete", max_concurrency=4, limit=None, grace=600, dry_run=False)
-found = list(lease.records(mount))
-assert len(found) == 5 and not any(one.error for one in lease.revoke(mount, found))
+found = list(find.records(mount))
+assert len(found) == 5 and not any(one.error for one in revoke.revoke(mount, found))
 """
 
 
