@@ -13,7 +13,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.is
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import taken_lease
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import note
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import LOST, note
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
 _MOST = 1000
@@ -39,6 +39,11 @@ class ActionModule(OpenAIAction):
                 result["warnings"] = [
                     f"nobody can read the key that was issued, since the task has no register: {left}"
                 ]
-            for credential in credentials:
-                note({"by": "task", "lease": taken_lease(mount.client_in_use(), credential), **self.settings})
+            client_in_use = mount.client_in_use()
+            entries = [
+                {"by": "task", "lease": taken_lease(client_in_use, credential), **self.settings}
+                for credential in credentials
+            ]
+            if sum(map(note, entries)) < count:
+                result["warnings"] = [*result.get("warnings", ()), LOST]
         return {**result, **({"creds": credentials[0]} if count == 1 else {"creds_list": credentials})}

@@ -89,12 +89,15 @@ from ansible.plugins.lookup import LookupBase
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import lookup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.roles import find_role
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, placeholder
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import placeholder
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import taken_lease
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
+    own_credential,
+    shared_credential,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import check_name
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import note
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import LOST, note
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.threads import concurrently
 
 _AT_ONCE = 8
@@ -121,13 +124,19 @@ class LookupModule(LookupBase):
                 for role in roles:
                     find_role(mount, role, "role")
 
+            def noted(creds: t.Any = None) -> None:
+                # Before the issue too, so that a worker that is killed meanwhile leaves word of where its claim is.
+                lease = taken_lease(mount.client_in_use(), creds) if creds else None
+                if not note({"by": "lookup", "lease": lease, **options["settings"]}):
+                    self._display.warning(LOST)
+
             def credential(index: int) -> tuple[int, t.Any]:
                 if options["reuse"] == "run":
-                    creds, issued = shared_credential(mount, roles[index], ttl, min_remaining)
+                    creds, issued = shared_credential(mount, roles[index], ttl, min_remaining, noted)
                 else:
-                    creds, issued = issue(mount, roles[index], ttl), True
+                    creds, issued = own_credential(mount, roles[index], ttl, noted), True
                 if issued:
-                    note({"by": "lookup", "lease": taken_lease(mount.client_in_use(), creds), **options["settings"]})
+                    noted(creds)
                 return index, creds
 
             found = dict(concurrently(credential, range(len(roles)), _AT_ONCE))

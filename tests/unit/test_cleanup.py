@@ -18,7 +18,10 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.fi
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import WATCH_SECONDS
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, issue_several
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
+    own_credential,
+    shared_credential,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import process_of, this_process
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Document, Survey, Write
@@ -459,14 +462,59 @@ def test_the_claim_of_a_run_that_goes_on_is_left(lab: Lab, mount: Mount, clock: 
     assert shared_credential(mount, "my-role", None, 300) == (creds, False)
 
 
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("limit", [None, 1])
-def test_the_claim_of_a_run_that_has_ended_goes_and_the_lease_stays(lab: Lab, mount: Mount, limit: int | None) -> None:
-    creds, _issued = shared_credential(mount, "my-role", None, 300)
+def test_the_leases_of_a_run_that_is_over_end_with_their_claims(
+    lab: Lab, mount: Mount, limit: int | None, shared: bool
+) -> None:
+    task = issue(mount, "my-role")
+    creds = shared_credential(mount, "my-role", None, 300)[0] if shared else own_credential(mount, "my-role", None)
+    left_by(mount, DEAD)
+    assert clean(mount)["revoked"] == [], "the worker has ended, the run goes on"
+    left_by(mount, DEAD, "run")
+    planned = clean(mount, orphans="delete", limit=limit, dry_run=True)
+    assert (planned["revoked"], planned["active"]) == ([creds["lease_id"]], 1)
+    lab.double.clear_requests()
+    result = clean(mount, orphans="delete", limit=limit)
+    assert (result["recovered"], result["revoked"], result["active"]) == ([], [creds["lease_id"]], 1)
+    assert [call["method"] for call in lab.double.requests()] == ["DELETE"]
+    assert intents(mount) == [] and lab.accounts() == {task["service_account"]}
+    assert result["next_expiry"] == task["expires_at"]
+
+
+def test_the_leases_that_a_run_has_replaced_end_with_it(lab: Lab, mount: Mount, clock: Clock) -> None:
+    """Whatever is left of them: min_remaining may be as long as the lease."""
+    first, _issued = shared_credential(mount, "my-role", 86400, 86000)
+    clock.move(3600)
+    second, issued = shared_credential(mount, "my-role", 86400, 86000)
+    assert issued
+    revoke(mount, active_records(mount, [second["lease_id"]]))
+    third, issued = shared_credential(mount, "my-role", 86400, 86000)
+    assert issued
     left_by(mount, DEAD, "run")
     left_by(mount, DEAD)
-    result = clean(mount, orphans="delete", limit=limit)
-    assert result["recovered"] == [] and result["revoked"] == []
-    assert intents(mount) == [] and lab.leases() == {creds["service_account"]: "active"}
+    result = clean(mount)
+    assert result["revoked"] == sorted([first["lease_id"], third["lease_id"]])
+    assert intents(mount) == [] and lab.accounts() == set()
+
+
+def test_a_lease_of_a_run_that_is_over_and_will_not_go(lab: Lab, mount: Mount) -> None:
+    creds, _issued = shared_credential(mount, "my-role", None, 300)
+    left_by(mount, DEAD, "run")
+    lab.double.fault(kind="refuse", status=403, method="DELETE")
+    for _unused in range(2):
+        assert [one["lease_id"] for one in clean(mount)["failed"]] == [creds["lease_id"]]
+    assert [intent.data["kind"] for intent in intents(mount)] == ["revoke"]
+
+
+@pytest.mark.parametrize("member", ["run", "owner"])
+def test_the_lease_of_a_run_that_cannot_be_seen_lives(lab: Lab, mount: Mount, clock: Clock, member: str) -> None:
+    """Nobody can say that it is over, however long ago it began."""
+    creds, _issued = shared_credential(mount, "my-role", None, 300)
+    left_by(mount, ELSEWHERE, member)
+    clock.move(3599)
+    assert clean(mount, grace=0)["revoked"] == []
+    assert lab.accounts() == {creds["service_account"]}
 
 
 def test_the_claim_of_a_run_that_cannot_be_seen_goes_a_day_later(lab: Lab, mount: Mount, clock: Clock) -> None:

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import collections
+import json
+import subprocess
+import sys
 import threading
 import time
 import typing as t
 
 import pytest
+from lab import Lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.threads import concurrently
 
@@ -51,3 +55,45 @@ def test_an_error_is_raised_and_no_more_is_begun() -> None:
         list(concurrently(act, range(1000), 2))
     assert len(called) < 1000
     assert threading.active_count() == 1 or not [one for one in threading.enumerate() if "work" in one.name]
+
+
+#: Issues, lists and revokes in a process of which the system refuses every thread.
+WITHOUT_THREADS = """
+import json, sys, threading
+from pathlib import Path
+sys.path[:0] = json.loads(sys.argv[1])
+import lab
+threading.stack_size(2**46)
+try:
+    threading.Thread(target=print).start()
+except RuntimeError:
+    pass
+else:
+    sys.exit("threads can be started")
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import find, issue, revoke, share
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
+node = lab.Lab.__new__(lab.Lab)
+node.vault, node.store_path = None, Path(sys.argv[2])
+mount = node.mount()
+for _unused in range(3):
+    issue.issue(mount, "my-role")
+share.shared_credential(mount, "my-role", None, 300)
+share.own_credential(mount, "my-role", None)
+cleanup(mount, orphans="delete", max_concurrency=4, limit=None, grace=600, dry_run=False)
+found = list(find.records(mount))
+assert len(found) == 5 and not any(one.error for one in revoke.revoke(mount, found))
+"""
+
+
+def test_where_the_system_refuses_every_thread(lab: Lab) -> None:
+    lab.configure()
+    done = subprocess.run(
+        (sys.executable, "-c", WITHOUT_THREADS, json.dumps(sys.path), str(lab.store_path)),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert lab.accounts() == set()
+    assert sum(call["method"] == "DELETE" for call in lab.double.requests()) == 5

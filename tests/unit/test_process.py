@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 import typing as t
 
@@ -18,6 +20,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.proce
     is_abandoned,
     is_at_work,
     is_running,
+    set_run,
     this_process,
     this_run,
 )
@@ -33,6 +36,7 @@ def report(pipe: t.Any) -> None:
 @pytest.fixture
 def child() -> t.Iterator[tuple[t.Any, Process, Process]]:
     """A child forked as Ansible forks its workers, what it says it is, and which run it says it is of."""
+    set_run(os.getpid())
     here, there = FORK.Pipe()
     process = FORK.Process(target=report, args=(there,))
     process.start()
@@ -83,6 +87,22 @@ def test_a_pid_used_again_is_somebody_else() -> None:
     me = this_process()
     assert is_running({**me, "started": int(me["started"]) - 1}) is False
     assert is_running({**me, "started": 0}) is False
+
+
+def test_a_child_of_a_pool_is_a_run_of_its_own() -> None:
+    """Also where the owner of the pool was a run itself."""
+    here, there = FORK.Pipe()
+
+    def run() -> None:
+        set_run(os.getpid())
+        there.send((this_process(), this_run()))
+
+    set_run(os.getpid())
+    process = FORK.Process(target=run)
+    process.start()
+    its, its_run = here.recv()
+    process.join()
+    assert its == its_run != this_run()
 
 
 def test_another_machine_cannot_be_seen() -> None:
@@ -144,3 +164,45 @@ def test_what_is_abandoned() -> None:
     assert is_abandoned(None, 1000, 1600, 600)
     assert not is_abandoned(None, 1000, 401, 600), "clocks differ a little"
     assert is_abandoned(None, 1000, 400, 600), "a clock was set back"
+
+
+#: Prints what a process on its own says of itself, of another user's process, and of one that has ended.
+LOOK = """
+import json, os, subprocess, sys
+sys.path[:0] = json.loads(sys.argv[1])
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import processes
+other = subprocess.Popen(["sleep", "300"], user=65534)
+ended = subprocess.Popen(["true"])
+ended.wait()
+os.setgroups([])
+os.setegid(65533)
+os.seteuid(65533)
+me = processes.this_process()
+there = {name: {**me, "pid": process.pid, "started": 12345} for name, process in (("other", other), ("ended", ended))}
+print(json.dumps({name: processes.is_running(one) for name, one in {"me": me, **there}.items()}))
+os.seteuid(0)
+other.kill()
+"""
+
+
+@pytest.mark.parametrize(
+    "proc",
+    [
+        "mount -t proc -o hidepid=1 proc /proc",
+        "mount -t proc -o hidepid=2 proc /proc",
+        "mount -t tmpfs none /proc",
+    ],
+)
+def test_a_proc_that_tells_less_or_nothing(proc: str) -> None:
+    """Whose pid it is cannot be seen, so that it is neither running nor dead."""
+    if subprocess.run(("unshare", "-m", "sh", "-c", proc), capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a /proc")
+    command = f'{proc}; exec "$@"'
+    done = subprocess.run(
+        ("unshare", "-m", "sh", "-c", command, "sh", sys.executable, "-c", LOOK, json.dumps(sys.path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"me": True, "other": None, "ended": False}

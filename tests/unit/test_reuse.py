@@ -13,14 +13,18 @@ import pytest
 from lab import PROJECT, Lab
 from unit.wording import sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import ApiError, OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import share as reuse
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, find_record
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
+    own_credential,
+    shared_credential,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import process_of, this_process
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Document, Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
@@ -250,6 +254,155 @@ def test_a_refused_create_can_be_tried_again(lab: Lab, mount: Mount) -> None:
         shared(mount)
     creds = shared(mount)
     assert lab.accounts() == {creds["service_account"]}
+
+
+@pytest.fixture
+def true_waits(no_endless_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reuse, "time", time)
+
+
+def at_once(lab: Lab, mount: Mount, count: int) -> list[str]:
+    """Have so many ask at once; returns what they are told, most of all errors."""
+    told: list[str] = []
+    barrier = threading.Barrier(count)
+
+    def ask() -> None:
+        barrier.wait()
+        try:
+            told.append(shared(lab.mount(clock=mount.clock))["lease_id"])
+        except OpenAICredsError as error:
+            told.append(str(error))
+
+    threads = [threading.Thread(target=ask) for _unused in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return told
+
+
+def posts(lab: Lab) -> int:
+    return sum(call["method"] == "POST" for call in lab.double.requests())
+
+
+def test_one_refusal_answers_all_who_wait(lab: Lab, mount: Mount, true_waits: None) -> None:
+    lab.double.settings(latency=1.0)
+    lab.double.fault(kind="refuse", status=403, message="not today", method="POST", path="/service_accounts$")
+    told = at_once(lab, mount, 8)
+    assert len(told) == 8 and len(set(told)) == 1 and "not today" in told[0]
+    assert posts(lab) == 1
+    # Who asks later has not waited for that one.
+    lab.double.settings(latency=0.0)
+    lab.double.clear_faults()
+    assert shared(mount)["service_account"] in lab.accounts()
+
+
+def test_one_failure_to_find_out_answers_all_who_wait(lab: Lab, mount: Mount, true_waits: None) -> None:
+    """Nobody knows whether OpenAI has made the account: the one who has tried leaves that to whoever comes next."""
+    lab.double.settings(latency=1.0)
+    lab.double.fault(kind="drop_after", method="POST", path="/service_accounts$", times=1)
+    lab.double.fault(kind="refuse", status=403, method="GET", path="/service_accounts$")
+    told = at_once(lab, mount, 8)
+    assert len(told) == 8 and len(set(told)) == 1 and "may exist at OpenAI" in told[0]
+    assert posts(lab) == 1
+    lab.double.settings(latency=0.0)
+    lab.double.clear_faults()
+    creds = shared(mount)
+    assert lab.accounts() == {creds["service_account"]}
+
+
+def test_one_who_takes_over_in_vain_answers_all_who_wait(
+    lab: Lab, mount: Mount, crash: Crash, true_waits: None
+) -> None:
+    with crash("create_service_account", after=True):
+        shared(mount)
+    claim = claim_of(mount)
+    mount.store.write(Write(claim.path, {**claim.data, "owner": DEAD}, claim.version))
+    lab.double.settings(latency=1.0)
+    lab.double.fault(kind="refuse", status=403, method="GET", path="/service_accounts$")
+    lab.double.clear_requests()
+    told = at_once(lab, mount, 8)
+    assert len(told) == 8 and len(set(told)) == 1 and "OpenAI answered 403" in told[0]
+    assert len(lab.double.requests()) == 1
+
+
+def test_what_took_long_without_an_answer_is_not_tried_again_at_once(
+    lab: Lab, mount: Mount, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a hundred hosts, five at a time, wait for an OpenAI that cannot be reached twenty times as long."""
+
+    def unreachable(*_args: t.Any, **_options: t.Any) -> t.Any:
+        clock.move(30)
+        raise ApiError("no answer from OpenAI to POST /x: ConnectError")
+
+    began = clock()
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenAI, "create_service_account", unreachable)
+        for _unused in range(5):
+            with pytest.raises(OpenAICredsError, match="ConnectError"):
+                shared(mount)
+        assert clock() - began == 30
+    clock.move(29)
+    with pytest.raises(OpenAICredsError, match="ConnectError"):
+        shared(mount)
+    clock.move(1)
+    assert shared(mount)["service_account"] in lab.accounts()
+
+
+def test_waiting_backs_off(lab: Lab, mount: Mount, crash: Crash, monkeypatch: pytest.MonkeyPatch) -> None:
+    with crash("create_service_account", after=False):
+        shared(mount)
+    claim = claim_of(mount)
+    mount.store.write(Write(claim.path, {**claim.data, "owner": process_of(os.getppid())}, claim.version))
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if sum(waits) > 5:
+            raise Stuck
+
+    monkeypatch.setattr(reuse, "time", types.SimpleNamespace(sleep=sleep))
+    with pytest.raises(Stuck):
+        shared(mount)
+    assert len(waits) <= 12 and max(waits) <= 2 and waits[0] <= 0.1
+
+
+def test_an_owner_who_cannot_be_seen_is_waited_for_as_long_as_the_grace(
+    lab: Lab, mount: Mount, clock: Clock, crash: Crash
+) -> None:
+    with crash("create_service_account", after=True):
+        shared(mount)
+    claim = claim_of(mount)
+    elsewhere = {**this_process(), "machine": "elsewhere"}
+    mount.store.write(Write(claim.path, {**claim.data, "owner": elsewhere}, claim.version))
+    clock.move(599)
+    with pytest.raises(Stuck):
+        shared(mount)
+    clock.move(1)
+    creds = shared(mount)
+    assert lab.accounts() == {creds["service_account"]}
+
+
+def test_a_lease_that_is_not_shared_is_claimed_and_its_key_is_not_kept(lab: Lab, mount: Mount) -> None:
+    first, second = (own_credential(mount, "my-role", None) for _unused in range(2))
+    assert first["lease_id"] != second["lease_id"] and len(lab.accounts()) == 2
+    left = [*mount.store.scan("leases/"), *mount.store.scan("intents/")]
+    assert len(left) == 4 and first["api_key"] not in repr(left)
+    end(mount, first)
+    assert [claim.data["lease"]["lease_id"] for claim in mount.store.scan("intents/")] == [second["lease_id"]]
+
+
+def test_before_issue_is_called_only_before_an_issue(mount: Mount) -> None:
+    called: list[int] = []
+
+    def before() -> None:
+        called.append(len(list(mount.store.scan("intents/"))))
+
+    shared_credential(mount, "my-role", None, 300, before)
+    shared_credential(mount, "my-role", None, 300, before)
+    assert called == [0]
+    own_credential(mount, "my-role", None, before)
+    assert called == [0, 1]
 
 
 def test_two_mounts_do_not_share(lab: Lab, mount: Mount) -> None:

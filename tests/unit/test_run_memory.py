@@ -5,16 +5,24 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
+import tempfile
 import threading
 import time
 import typing as t
 
 import pytest
 
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import taken_leases
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.shared_memory import Lock, Memory
 
 FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(autouse=True)
+def no_notes_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taken_leases, "_notes", None)
 
 
 @pytest.fixture
@@ -119,3 +127,91 @@ def test_a_lock_goes_with_a_process_that_is_killed() -> None:
     worker.join()
     with lock:
         pass
+
+
+def test_an_interrupt_while_waiting_releases_the_lock() -> None:
+    """Who is interrupted asks for it again when he ends his leases."""
+    lock, held, over = Lock(), FORK.Event(), FORK.Event()
+
+    class Interrupt(Exception):
+        pass
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            over.wait(60)
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise Interrupt
+
+    worker = FORK.Process(target=hold)
+    worker.start()
+    assert held.wait(60)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(Interrupt), lock:
+            raise AssertionError("somebody else holds it")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        over.set()
+        worker.join()
+    entered = threading.Event()
+
+    def enter() -> None:
+        with lock:
+            entered.set()
+
+    threading.Thread(target=enter, daemon=True).start()
+    assert entered.wait(30)
+
+
+@pytest.fixture
+def no_place_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose folder for temporary files cannot be written."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    with pytest.raises(OSError, match="nonexistent"), tempfile.TemporaryFile():
+        pass
+
+
+def test_locks_and_notes_need_no_disk(no_place_for_files: None) -> None:
+    lock = Lock()
+    assert lock._descriptor is not None
+    taken_leases.begin_notes()
+    in_workers(lambda: taken_leases.note({"from": "a worker"}))
+    assert taken_leases.note({"from": "this one"})
+    assert taken_leases.notes() == [{"from": "a worker"}, {"from": "this one"}]
+
+
+def test_a_note_that_is_lost_is_told_of_and_spoils_no_other() -> None:
+    taken_leases.begin_notes()
+    assert taken_leases.note({"n": 1})
+
+    def full() -> None:
+        # Half of a line still fits.
+        size = os.fstat(taken_leases._notes[0]).st_size if taken_leases._notes else 0
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, size + 20))
+        assert not taken_leases.note({"n": 2})
+        assert not taken_leases.note({"n": 3})
+
+    in_workers(full)
+    assert taken_leases.note({"n": 4})
+    assert taken_leases.notes() == [{"n": 1}, {"n": 4}]
+
+
+def test_a_system_without_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    taken_leases.begin_notes()
+    assert taken_leases.note({"n": 1}) and taken_leases.notes() == [{"n": 1}]
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    assert Lock()._descriptor is None
+    with pytest.raises(OSError, match="nonexistent"):
+        taken_leases.begin_notes()
+    assert taken_leases.note({"n": 1}) and taken_leases.notes() == []
+
+
+def test_no_secret_is_in_the_notes() -> None:
+    taken_leases.begin_notes()
+    assert taken_leases.note({"secret_id": "a secret"}) and taken_leases._notes
+    assert b"secret" not in os.pread(taken_leases._notes[0], 10_000, 0)

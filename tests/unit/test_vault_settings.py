@@ -19,7 +19,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import a
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.options import NAMES
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.options import resolve as resolve_settings
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, StoreError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import taken_leases as notebook
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import taken_leases
 
 SECTION = "hashi_vault_collection"
 SECRETS = {"token", "secret_id", "password", "jwt"}
@@ -315,20 +315,14 @@ def test_without_hvac(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "vault_kv needs the Python package hvac" in text and f"{sys.executable} -m pip install hvac" in text
 
 
-def test_the_notebook_holds_no_secret() -> None:
+def test_the_notes_of_a_run_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is noted for the end of the run tells how to reach the store."""
-    try:
-        notebook.open_notebook()
-        entries = [{"lease_id": f"id{number}", **resolve({"token": "the-secret", "proxies": {}})} for number in (1, 2)]
-        for entry in entries:
-            notebook.note(entry)
-        assert notebook.notes() == entries
-        assert notebook._notebook
-        file = notebook._notebook[0]
-        file.seek(0)
-        written = file.read()
-        assert len(written.splitlines()) == 2
-        assert b"the-secret" not in written and b"id1" not in written
-    finally:
-        notebook._notebook = None
-    assert notebook.notes() == []
+    monkeypatch.setattr(taken_leases, "_notes", None)
+    taken_leases.begin_notes()
+    entries = [{"lease_id": f"id{number}", **resolve({"token": "the-secret", "proxies": {}})} for number in (1, 2)]
+    assert all(map(taken_leases.note, entries))
+    assert taken_leases.notes() == entries
+    assert taken_leases._notes
+    written = os.pread(taken_leases._notes[0], 100_000, 0)
+    assert len(written.split()) == 2
+    assert b"the-secret" not in written and b"id1" not in written

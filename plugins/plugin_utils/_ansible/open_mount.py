@@ -25,12 +25,14 @@ from .._engine.names import check_name
 from .._engine.store.base import Store
 from .._engine.store.vaulted_file import VaultedFileStore
 from .options import store_outside_plays
+from .run import identify_run
 from .task_environment import network_environment
 from .vault_options import sources
 
 
 def open_mount(settings: t.Mapping[str, t.Any]) -> Mount:
     """Return the mount that settings describe; the same one each time in a process, with its connections."""
+    identify_run()
     # A connection is made through the proxy of its time, and the tasks of a loop may each have another.
     return _open_mount(os.getpid(), network_environment(), json.dumps(settings, sort_keys=True))
 

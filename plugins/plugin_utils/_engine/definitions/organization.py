@@ -31,7 +31,8 @@ def prove_same_organization(
     """
     if before is None:
         _refuse_other_endpoint(mount, after)
-    projects = _projects(mount)
+    # A mount that never had a key can have definitions; they do not say of which organization they are.
+    projects = _lease_projects(mount) if before is None else _lease_projects(mount) | _defined_projects(mount)
     if not projects and not mount.definitions("rotation"):
         return
     client = _client(mount, after)
@@ -42,7 +43,7 @@ def prove_same_organization(
         if _has(_listed(_client(mount, before)), after["admin_api_key_id"], after["admin_api_key"]):
             return
     try:
-        if any(client.has_project(project_id) for project_id in projects):
+        if any(client.has_project(project_id) for project_id in sorted(projects)):
             return
     except ApiError as error:
         raise OpenAICredsError(
@@ -63,15 +64,17 @@ def _refuse_other_endpoint(mount: Mount, after: Data) -> None:
         )
 
 
-def _projects(mount: Mount) -> list[str]:
-    """Return the projects in which the mount has made something, or may."""
-    found = {entry["project_id"] for entry in mount.definitions("projects").values()}
-    found |= {entry["project_id"] for entry in mount.definitions("roles").values()}
-    found |= {record.lease["project_id"] for record in records(mount)}
-    found |= {
-        intent.data["lease"]["project_id"] for intent in readable(mount.store.scan(INTENTS)) if "lease" in intent.data
-    }
-    return sorted(found - {None})
+def _defined_projects(mount: Mount) -> set[str]:
+    """Return the projects that the mount may make something in."""
+    definitions = [*mount.definitions("projects").values(), *mount.definitions("roles").values()]
+    return {entry["project_id"] for entry in definitions} - {None}
+
+
+def _lease_projects(mount: Mount) -> set[str]:
+    """Return the projects in which the mount has made something."""
+    found = {record.lease["project_id"] for record in records(mount)}
+    intents = readable(mount.store.scan(INTENTS))
+    return found | {intent.data["lease"]["project_id"] for intent in intents if "lease" in intent.data}
 
 
 def _client(mount: Mount, config: Data) -> OpenAI:

@@ -12,8 +12,8 @@ import typing as t
 from ..errors import Conflict, OpenAICredsError
 from ..mount import Mount
 from ..names import random_text
+from ..run.processes import is_abandoned, this_process
 from ..run.processes import is_at_work as _is_at_work
-from ..run.processes import this_process
 from ..store.base import Data, Document, Write
 from .lease import INTENTS, check_pins, read_lease
 
@@ -29,13 +29,18 @@ def is_at_work(intent: Document) -> bool | None:
     return _is_at_work(intent.data["owner"], intent.data["lease"]["lease_id"])
 
 
+def is_left(intent: Document, now: int, grace: int) -> bool:
+    """Say whether nobody is at an issue any more; see is_abandoned."""
+    return is_abandoned(is_at_work(intent), intent.data["created_at"], now, grace)
+
+
 def take_over(mount: Mount, intent: Document) -> Document | None:
     """Make this process the owner of an issue, which fences whoever was at it; returns None if it turns out to have been
     finished.
 
     An issuer that is fenced takes its credential back, so nobody may be given what it still writes.
     """
-    data = {**intent.data, "owner": this_process(), "taken": True}
+    data = {**intent.data, "owner": this_process(), "taken": True, "failed": None}
     mount.store.write(Write(intent.path, data, intent.version))
     taken = Document(intent.path, data, intent.version + 1)
     if read_lease(mount, intent.data["lease"]["lease_id"]) is None:
@@ -69,21 +74,36 @@ def settle(mount: Mount, client: OpenAI, intent: Document, found: t.Sequence[str
         mount.store.delete(intent.path)
 
 
-def clear(mount: Mount, intent: Document) -> None:
-    """Remove an intent whose work is finished.
+def clear(mount: Mount, intent: Document, failed: Data | None = None) -> None:
+    """Remove an intent whose work is finished; failed says why it came to nothing, for those who wait for it.
 
-    A run's claim is only marked as spent, so that its version goes on growing: were it removed while the run goes on,
-    somebody slow could take a new claim for the one that he knew.
+    A claim that a run shares is only marked as spent, so that its version goes on growing: were it removed while the run
+    goes on, somebody slow could take a new claim for the one that he knew.
     """
-    if "run" not in intent.data:
+    if not intent.data.get("shared"):
         mount.store.delete(intent.path)
         return
-    spent = {"kind": "spent", "run": intent.data["run"], "created_at": mount.now()}
     with contextlib.suppress(Conflict):  # somebody else has cleared it and gone on
-        mount.store.write(Write(intent.path, spent, intent.version))
+        mount.store.write(Write(intent.path, spent(mount, intent, failed), intent.version))
 
 
-def abandon(mount: Mount, intent: Document) -> None:
-    """Say on the intent that nobody is at it any more, so that it can be taken over at once."""
+def spent(mount: Mount, claim: Document, failed: Data | None = None) -> Data:
+    """Return what a claim becomes when its lease has ended or none came of it; see clear."""
+    kept = {name: claim.data[name] for name in ("run", "shared", "replaced")}
+    return {"kind": "spent", **kept, "failed": failed, "created_at": mount.now()}
+
+
+def abandon(mount: Mount, intent: Document, failed: Data | None = None) -> None:
+    """Say on the intent that nobody is at it any more, so that it can be taken over at once, and why; see clear."""
     with contextlib.suppress(OpenAICredsError):  # then it is taken over when this process has ended
-        mount.store.write(Write(intent.path, {**intent.data, "owner": None}, intent.version))
+        mount.store.write(Write(intent.path, {**intent.data, "owner": None, "failed": failed}, intent.version))
+
+
+def failure(mount: Mount, lease: Data, error: OpenAICredsError, began: int, *, unanswered: bool) -> Data:
+    """Return the record of why an issue came to nothing, for those of the run who wait for its lease.
+
+    Where OpenAI did not answer, it also holds for whoever asks until as much time has passed as that took: else the hosts
+    of a run would wait for that one after the other.
+    """
+    until = 2 * mount.now() - began if unanswered else 0
+    return {"lease_id": lease["lease_id"], "error": str(error), "until": until}

@@ -19,7 +19,7 @@ from ..names import random_text, render_template
 from ..run.processes import at_work, this_process
 from ..store.base import Data, Document, Write, bucket
 from .find import active_records
-from .intents import abandon, accounts_of, clear, settle
+from .intents import abandon, accounts_of, clear, failure, settle, spent
 from .lease import INTENTS, LEASES, check_pins, credential, lease_path, read_lease
 from .revoke import revoke
 
@@ -53,11 +53,17 @@ def placeholder(mount: Mount, role_name: str, ttl: int | None) -> tuple[Data, li
 
 
 class Claim(t.NamedTuple):
-    """The record by which a run shares a lease: its intent stays, at a path that all of the run know."""
+    """The record by which a run is known to hold a lease: its intent, which stays behind.
+
+    With shared it is at a path that all of the run know, and the lease holds the key as well. replaced are the leases
+    that the claim was for before, as in the intent.
+    """
 
     path: str
     version: int
     run: Data
+    shared: bool
+    replaced: list[Data]
 
 
 class _InDoubt(OpenAICredsError):
@@ -67,12 +73,13 @@ class _InDoubt(OpenAICredsError):
 def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | None = None) -> Data:
     """Create a service account with a key, on record from before it exists, and return its credential.
 
-    With a claim the intent stays behind as the run's pointer to the lease, which then holds the key as well; raises
-    Conflict if somebody else of the run was faster.
+    With a claim the intent stays behind as the run's pointer to the lease; raises Conflict if somebody else of the run
+    was faster.
     """
     mount.store.prepare(writes=1)
     role = find_role(mount, role_name)
     duration = _duration(role, ttl)
+    began = mount.now()
     for _round in range(_CREATE_ROUNDS):
         begun = time.monotonic()
         lease = _new_lease(mount, role, duration)
@@ -80,22 +87,27 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | N
             intent = _write_issue_intent(mount, lease, claim)
             mount.store.prepare(writes=1)
             client = _client_for(mount, intent)
-            failure: OpenAICredsError | None
+            problem: OpenAICredsError | None
             try:
                 mount.store.check_writable(lease_path(lease["lease_id"]))
             except UnreadableError as error:
                 # The next round takes another place in the store.
                 clear(mount, intent)
-                failure = error
+                problem = error
             else:
-                credential_, failure = _issue_once(mount, client, intent, lease, begun)
+                credential_, problem = _issue_once(mount, client, intent, lease, begun)
                 if credential_:
                     return credential_
         if claim:
-            claim = claim._replace(version=intent.version + 1)
-    if isinstance(failure, UnreadableError):
-        raise failure
-    raise OpenAICredsError(f"service account creation failed {_CREATE_ROUNDS} times, lastly: {failure}")
+            claim = claim._replace(version=intent.version + 1 if claim.shared else 0)
+    if isinstance(problem, UnreadableError):
+        raise problem
+    gave_up = OpenAICredsError(f"service account creation failed {_CREATE_ROUNDS} times, lastly: {problem}")
+    if claim and claim.shared:
+        with contextlib.suppress(StoreError):
+            failed = failure(mount, lease, gave_up, began, unanswered=True)
+            mount.store.write(Write(claim.path, spent(mount, intent, failed), claim.version))
+    raise gave_up
 
 
 def _client_for(mount: Mount, intent: Document) -> OpenAI:
@@ -104,8 +116,8 @@ def _client_for(mount: Mount, intent: Document) -> OpenAI:
     try:
         client = mount.openai()
         check_pins(client, intent.data["lease"])
-    except OpenAICredsError:
-        clear(mount, intent)
+    except OpenAICredsError as error:
+        clear(mount, intent, failure(mount, intent.data["lease"], error, mount.now(), unanswered=False))
         raise
     return client
 
@@ -114,6 +126,7 @@ def _issue_once(
     mount: Mount, client: OpenAI, intent: Document, lease: Data, begun: float
 ) -> tuple[Data | None, ApiError | None]:
     """Do what an intent says; returns the credential, or why none came of it and nothing is left of it."""
+    began = mount.now()
     # The next second may have begun since; only more than that is taken off.
     late = int(time.monotonic() - begun)
     asked = max(1, lease["duration"] - (late if late > 1 else 0)) if lease["native_expiry"] else None
@@ -121,8 +134,9 @@ def _issue_once(
         account_id, key = client.create_service_account(lease["project_id"], lease["service_account"], asked)
     except ApiError as error:
         if not error.may_have_happened:
-            clear(mount, intent)
-            raise OpenAICredsError(f"service account creation failed: {error}") from None
+            refused = OpenAICredsError(f"service account creation failed: {error}")
+            clear(mount, intent, failure(mount, lease, refused, began, unanswered=error.status is None))
+            raise refused from None
         unanswered = error
     else:
         lease.update(service_account_id=account_id, api_key_id=key.id)
@@ -132,11 +146,12 @@ def _issue_once(
         _check_owner(mount, intent)
         settle(mount, client, intent, accounts_of(client, lease))
     except OpenAICredsError as error:
-        abandon(mount, intent)
-        raise OpenAICredsError(
+        unsettled = OpenAICredsError(
             f"service account creation failed: {unanswered}; {lease['service_account']} may exist at OpenAI, the next "
             f"openai_cleanup looks for it ({error})"
-        ) from None
+        )
+        abandon(mount, intent, failure(mount, lease, unsettled, began, unanswered=unanswered.status is None))
+        raise unsettled from None
     return None, unanswered
 
 
@@ -198,7 +213,7 @@ def _write_issue_intent(mount: Mount, lease: Data, claim: Claim | None) -> Docum
     path, version = f"{INTENTS}{random_text(16)}", 0
     if claim:
         path, version = claim.path, claim.version
-        data["run"] = claim.run
+        data |= {"run": claim.run, "shared": claim.shared, "replaced": claim.replaced}
     mount.store.write(Write(path, data, version))
     return Document(path, data, version + 1)
 
@@ -210,10 +225,11 @@ def _commit(mount: Mount, client: OpenAI, intent: Document, lease: Data, key: Ne
         _record(mount, intent, lease, key.value, due)
         _check_owner(mount, intent)
     except _InDoubt as error:
-        abandon(mount, intent)
-        raise OpenAICredsError(
+        in_doubt = OpenAICredsError(
             f"{error}; {lease['service_account']} may exist at OpenAI, the next openai_cleanup looks for it"
-        ) from None
+        )
+        abandon(mount, intent, failure(mount, lease, in_doubt, mount.now(), unanswered=False))
+        raise in_doubt from None
     except OpenAICredsError as error:
         _take_back(mount, client, intent, lease, error)
     if "run" not in intent.data:
@@ -270,9 +286,11 @@ def _set_times(mount: Mount, lease: Data, created: int, end: int) -> int:
 
 
 def _record(mount: Mount, intent: Document, lease: Data, api_key: str, due: int) -> None:
-    shared = {"claim": intent.path, "api_key": api_key} if "run" in intent.data else {}
+    claim = {"claim": intent.path} if "run" in intent.data else {}
+    # Other processes of the run have the key from the lease.
+    shared = {"api_key": api_key} if intent.data.get("shared") else {}
     try:
-        mount.store.write(Write(lease_path(lease["lease_id"]), {**lease, **shared}, due=due))
+        mount.store.write(Write(lease_path(lease["lease_id"]), {**lease, **claim, **shared}, due=due))
     except StoreError as error:
         if not error.may_have_happened:
             raise
@@ -306,16 +324,19 @@ def _take_back(mount: Mount, client: OpenAI, intent: Document, lease: Data, erro
     try:
         client.delete_service_account(lease["project_id"], lease["service_account_id"])
     except OpenAICredsError as second:
-        abandon(mount, intent)
-        raise OpenAICredsError(
+        left = OpenAICredsError(
             f"{error}; {lease['service_account']} may exist at OpenAI, the next openai_cleanup looks for it ({second})"
-        ) from None
+        )
+        abandon(mount, intent, failure(mount, lease, left, mount.now(), unanswered=False))
+        raise left from None
+    removed = OpenAICredsError(f"{error}; the service account was removed again")
     try:
         mount.store.delete(lease_path(lease["lease_id"]))
-        clear(mount, intent)
+        clear(mount, intent, failure(mount, lease, removed, mount.now(), unanswered=False))
     except OpenAICredsError as second:
-        abandon(mount, intent)
-        raise OpenAICredsError(
+        recorded = OpenAICredsError(
             f"{error}; the service account was removed again, and the next openai_cleanup removes its record ({second})"
-        ) from None
-    raise OpenAICredsError(f"{error}; the service account was removed again") from None
+        )
+        abandon(mount, intent, failure(mount, lease, recorded, mount.now(), unanswered=False))
+        raise recorded from None
+    raise removed

@@ -5,8 +5,8 @@
 """A lease and its records: where they are, and when somebody has to look at them.
 
     leases/<hour>/<key>    a lease, below the hour in which it was to end when it was issued; also one being revoked
-    intents/<key>          a lease being issued, under a key of its own or that of a run's claim; or one that OpenAI has
-                           refused to end, under its own key
+    intents/<key>          a lease being issued, under a key of its own or that of a run's claim (see share); or one that
+                           OpenAI has refused to end, under its own key
 
 Record before effect: before an account is created, an intent holds its exact name; before one is deleted, its lease
 says who is ending it and is due at once; before a key's end is moved, its lease says so, and ends at the earlier of both

@@ -14,11 +14,11 @@ import typing as t
 from ..errors import ApiError, Conflict, OpenAICredsError, StoreError, UnreadableError
 from ..mount import Mount
 from ..names import random_text
-from ..run.processes import at_work, this_process
+from ..run.processes import at_work, is_running, this_process
 from ..run.threads import concurrently
 from ..store.base import Data, Document, Write, readable
-from .intents import clear
-from .lease import Record, check_pins, due_at, lease_path, read_leases, refused_path, retry_wait
+from .intents import clear, spent
+from .lease import Record, check_pins, due_at, lease_path, refused_path, retry_wait
 
 #: How many batches of leases are ended at a time: while OpenAI is asked for one, the records of others are written.
 _BATCHES = 3
@@ -28,7 +28,8 @@ class Ended(t.NamedTuple):
     """What became of a lease that was to be ended: error is None when its account and its record are gone.
 
     intent is the record of OpenAI's last refusal, if there has been one. general says that the error is not about this
-    lease: nothing could be ended at all. dropped says that in spite of an error there is no record any more.
+    lease: nothing could be ended at all. dropped says that in spite of an error there is no record any more, was_gone that
+    OpenAI did not know the account any more.
     """
 
     lease: Data
@@ -36,6 +37,7 @@ class Ended(t.NamedTuple):
     intent: Document | None = None
     general: bool = False
     dropped: bool = False
+    was_gone: bool = False
 
 
 def revoke(
@@ -44,12 +46,14 @@ def revoke(
     *,
     force: bool = False,
     only_due: bool = False,
+    run_is_over: bool = False,
     concurrency: int = 16,
 ) -> list[Ended]:
     """End leases, and their records as that goes on; returns those that were to end.
 
     With force their records go even if OpenAI refuses; with only_due, one that somebody else renews or ends at the same
     time is left to them. Without it somebody wants the keys ended whatever the store is able to record, so they end first.
+    run_is_over says that the run that has claimed them asks for nothing more.
     """
     size = mount.store.batch
     batches = _batches(leases, size)
@@ -83,7 +87,7 @@ def revoke(
             return [Ended(record.lease, str(error)) for record in batch]
         try:
             # OpenAI has refused nothing where it could not be asked. These leases stay marked, and so are due at once.
-            _record_ended(mount, [one for one in ended if force or not one.general], force)
+            _record_ended(mount, [one for one in ended if force or not one.general], force, run_is_over)
         except StoreError as error:
             return [one._replace(error=one.error or _unrecorded(error)) for one in ended]
         return [one._replace(dropped=force and one.error is not None) for one in ended]
@@ -96,23 +100,13 @@ def revoke(
         return [one for some in ended for one in some]
 
 
-def revoke_taken(mount: Mount, taken: t.Sequence[Data], *, concurrency: int) -> list[Ended]:
-    """End the leases that a run took; returns those that were to end.
-
-    taken are the leases as the run knows them. One that the store does not know any more may have ended, or the store was
-    set back to what it was before: it is ended by what the run knows, as is one whose record cannot be read.
-    """
-    known = read_leases(mount, [one["lease_id"] for one in taken], lambda _error: None)
-    found = {document.data["lease_id"]: document for document in known}
-    mount.check_is_here()
-    active = [Record(one.data, "active", one, None) for one in found.values() if "ending" not in one.data]
-    ended = revoke(mount, active, concurrency=concurrency)
-    paths = {refused_path(one["lease_id"]): one for one in taken if one["lease_id"] not in found}
-    refused = {document.path for document in readable(mount.store.read_each(list(paths)), lambda _error: None)}
-    lost = [Record(one, "active", None, None) for path, one in paths.items() if path not in refused]
-    if lost:
-        ended += _delete(mount, threading.Semaphore(concurrency), [], lost, concurrency)
-    return ended
+def end_forgotten(mount: Mount, leases: t.Sequence[Data], *, concurrency: int) -> list[Ended]:
+    """End leases that a run took and the store does not know; returns those that OpenAI still knew."""
+    if not leases:
+        return []
+    records = [Record(lease, "active", None, None) for lease in leases]
+    ended = _delete(mount, threading.Semaphore(concurrency), [], records, concurrency)
+    return [one for one in ended if one.error or not one.was_gone]
 
 
 def _unrecorded(error: StoreError) -> str:
@@ -192,7 +186,10 @@ def _delete(
     outcomes = list(concurrently(delete, batch, concurrency))
     unknown = [(record.lease["project_id"], record.lease["service_account_id"]) for record, one in outcomes if not one]
     errors = client.delete_unknown_accounts(unknown, calls)
-    return [one or _ended(record, errors.get(record.lease["service_account_id"]), failed) for record, one in outcomes]
+    return [
+        one or _ended(record, errors.get(record.lease["service_account_id"]), failed)._replace(was_gone=True)
+        for record, one in outcomes
+    ]
 
 
 def _ended(record: Record, error: OpenAICredsError | None, failed: list[ApiError]) -> Ended:
@@ -202,15 +199,9 @@ def _ended(record: Record, error: OpenAICredsError | None, failed: list[ApiError
     return Ended(record.lease, str(error) if error else None, record.intent, general)
 
 
-def _record_ended(mount: Mount, ended: t.Sequence[Ended], force: bool) -> None:
+def _record_ended(mount: Mount, ended: t.Sequence[Ended], force: bool, run_is_over: bool) -> None:
     # Claims first: one without its lease would be taken for an issue that was interrupted.
-    for one in ended:
-        if "claim" in one.lease:
-            # One that cannot be read must not keep the leases of others on record.
-            with contextlib.suppress(UnreadableError):
-                claim = mount.store.read(one.lease["claim"])
-                if claim and claim.data.get("lease", {}).get("lease_id") == one.lease["lease_id"]:
-                    clear(mount, claim)
+    _clear_claims(mount, [one.lease for one in ended if "claim" in one.lease], run_is_over)
     recorded = []
     for one in ended:
         if one.error is not None and not force:
@@ -223,6 +214,30 @@ def _record_ended(mount: Mount, ended: t.Sequence[Ended], force: bool) -> None:
         recorded.append(one)
     mount.store.delete(*(lease_path(one.lease["lease_id"]) for one in recorded))
     mount.store.delete(*(one.intent.path for one in ended if one.intent and (one.error is None or force)))
+
+
+def _clear_claims(mount: Mount, leases: t.Sequence[Data], run_is_over: bool) -> None:
+    """Clear the claims of runs on leases that have ended. Those of a run that is over go."""
+    if not leases:
+        return
+    ended = {lease["lease_id"] for lease in leases}
+    # One that cannot be read must not keep the leases of others on record.
+    found = readable(mount.store.read_each(list({lease["claim"]: None for lease in leases})), lambda _error: None)
+    claims = [claim for claim in found if claim.data.get("lease", {}).get("lease_id") in ended]
+    kept = [
+        claim
+        for claim in claims
+        if claim.data["shared"] and not run_is_over and is_running(claim.data["run"]) is not False
+    ]
+    try:
+        if kept:
+            mount.store.write(*(Write(claim.path, spent(mount, claim), claim.version) for claim in kept))
+    except Conflict:
+        for claim in kept:
+            clear(mount, claim)
+    gone = [claim.path for claim in claims if claim not in kept]
+    if gone:
+        mount.store.delete(*gone)
 
 
 def _refused(mount: Mount, lease: Data, error: str, before: Document | None) -> Write:

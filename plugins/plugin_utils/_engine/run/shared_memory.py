@@ -28,29 +28,47 @@ _DIGEST = hashlib.sha256().digest_size
 _LENGTH = 4
 
 
+def anonymous_file() -> int:
+    """Return the descriptor of a file without a name: in memory where the system has such files, as a disk may be full.
+
+    Raises OSError if there is no place for it at all.
+    """
+    if hasattr(os, "memfd_create"):
+        with contextlib.suppress(OSError):
+            return os.memfd_create("openai_creds")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
 class Lock:
     """Excludes the other processes of the run, and the threads of this one; it goes with a process that dies."""
 
     def __init__(self, shared: int | None = None) -> None:
         self._threads = threading.Lock()
-        #: Of a file without a name or content, which is only there to be locked. Where there is no place for it, threads
-        #: alone are excluded.
+        #: Of a file without content, which is only there to be locked. Where there is no place for it, threads alone are
+        #: excluded.
         self._descriptor: int | None = shared
-        if shared is not None:
-            return
-        with contextlib.suppress(OSError), tempfile.TemporaryFile() as file:
-            self._descriptor = os.dup(file.fileno())
+        if shared is None:
+            with contextlib.suppress(OSError):
+                self._descriptor = anonymous_file()
 
     def __enter__(self) -> None:
         self._threads.acquire()
-        if self._descriptor is not None:
-            # Not flock, whose locks belong to all processes that have inherited the file.
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+        try:
+            if self._descriptor is not None:
+                # Not flock, whose locks belong to all processes that have inherited the file.
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            # An interrupt while another process holds the lock. This process asks for it again when it ends its leases.
+            self._threads.release()
+            raise
 
     def __exit__(self, *_error: object) -> None:
-        if self._descriptor is not None:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
-        self._threads.release()
+        try:
+            if self._descriptor is not None:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
 
 
 class Memory:

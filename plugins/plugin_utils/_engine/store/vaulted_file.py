@@ -175,7 +175,8 @@ class VaultedFileStore(Store):
         else:
             # It will be needed when the document is written, and there is time until then.
             secret = self._cipher.encryption_secret()[1]
-            self._prefetches[folder, group] = in_background(lambda: self._derive_keys(groups[group], secret))
+            if thread := in_background(lambda: self._derive_keys(groups[group], secret)):
+                self._prefetches[folder, group] = thread
         return f"{group}-{random_text(12)}"
 
     def check_writable(self, path: str) -> None:

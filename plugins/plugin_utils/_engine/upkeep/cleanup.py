@@ -11,12 +11,22 @@ import typing as t
 
 from ..durations import rfc3339
 from ..errors import ApiError, Conflict, OpenAICredsError, StoreError, UnreadableError
-from ..leases.intents import is_at_work, settle, take_over
-from ..leases.lease import INTENTS, LEASES, Record, check_pins, is_being_ended, is_time_to_retry, read_lease
+from ..leases.intents import is_left, settle, take_over
+from ..leases.lease import (
+    INTENTS,
+    LEASES,
+    Record,
+    check_pins,
+    is_being_ended,
+    is_time_to_retry,
+    read_lease,
+    read_leases,
+)
 from ..leases.revoke import Ended, revoke
+from ..leases.share import leases_of
 from ..mount import Mount
 from ..rotation.admin_key import recover
-from ..run.processes import is_abandoned, is_running
+from ..run.processes import is_running
 from ..store.base import Data, Document, Survey, readable
 
 if t.TYPE_CHECKING:
@@ -46,17 +56,25 @@ def cleanup(
     if unconfigured:
         result["unconfigured"] = unconfigured
     _recover_rotation(mount, grace, dry_run, result)
-    spent, interrupted, refused, waiting = _sort_intents(mount, grace, result)
-    left = _Recovery(mount, orphans, dry_run, result).run(interrupted, limit)
+    spent, interrupted, refused, waiting, over = _sort_intents(mount, grace, result)
+    of_runs, without_lease = _leases_of_runs(mount, over, grace, result)
+    left = _Recovery(mount, orphans, dry_run, result).run([*interrupted, *without_lease], limit)
 
+    # Without an admin key nothing is acted on, but all of it is told.
+    left = None if unconfigured else left
+
+    def end(records: t.Iterable[Record]) -> list[Ended]:
+        if dry_run or unconfigured:
+            return [Ended(record.lease, unconfigured) for record in records]
+        return revoke(mount, records, only_due=True, concurrency=max_concurrency)
+
+    # First, so that the survey finds no more of them.
+    ended = end(of_runs[:left])
+    left = None if left is None else left - len(ended)
     now = mount.now()
     survey = mount.store.survey(LEASES, now, tidy=not dry_run)
-    # Without an admin key nothing is acted on, but all of it is told.
-    ending = itertools.islice(_due(mount, survey, refused, waiting, grace, result), None if unconfigured else left)
-    if dry_run or unconfigured:
-        ended = [Ended(record.lease, unconfigured) for record in ending]
-    else:
-        ended = revoke(mount, ending, only_due=True, concurrency=max_concurrency)
+    done = {one.lease["lease_id"] for one in ended}
+    ended += end(itertools.islice(_due(mount, survey, refused, waiting, done, grace, result), left))
 
     result["revoked"] = sorted(one.lease["lease_id"] for one in ended if one.error is None)
     result["failed"] += [{"lease_id": one.lease["lease_id"], "error": one.error} for one in ended if one.error]
@@ -64,23 +82,69 @@ def cleanup(
         {"lease_id": intent.data["lease"]["lease_id"], "error": intent.data["error"]} for intent in waiting
     ]
     if not dry_run:
-        _tidy(mount, spent, result)
+        _tidy(mount, spent, {one.lease["lease_id"] for one in ended}, of_runs, result)
     # What the limit has left. It may be kept together with what is not due yet, which is counted on the way.
     due = readable(survey.due, lambda error: _add_unreadable(result, error))
     ends = [int(document.data["expires_at"]) for document in due]
     if survey.next_due is not None:
         ends.append(survey.next_due)
-    result["active"] = survey.later
+    # A dry run has left what would have ended.
+    result["active"] = survey.later - (sum(record.lease["expires_at"] > now for record in of_runs) if dry_run else 0)
     result["next_expiry"] = rfc3339(min(ends)) if ends else None
     return result
 
 
-def _tidy(mount: Mount, spent: t.Sequence[str], result: Data) -> None:
+def _tidy(
+    mount: Mount, spent: t.Sequence[Document], done: t.Container[str], of_runs: t.Sequence[Record], result: Data
+) -> None:
     """Remove claims that nobody needs. That comes last: what cannot be removed must not keep a key alive."""
+    live = {record.lease["lease_id"] for record in of_runs if record.lease["lease_id"] not in done}
     try:
-        mount.store.delete(*spent)
+        mount.store.delete(*(claim.path for claim in spent if live.isdisjoint(leases_of(claim))))
     except StoreError as error:
         result["failed"].append({"lease_id": None, "error": str(error)})
+
+
+def _leases_of_runs(
+    mount: Mount, over: t.Sequence[Document], grace: int, result: Data
+) -> tuple[list[Record], list[Document]]:
+    """Return the leases of claims whose runs are over, and the claims that no lease came of, for nobody is at them."""
+    now = mount.now()
+    wanted = list(dict.fromkeys(itertools.chain(*map(leases_of, over))))
+    # What cannot be read is told of where the claims without a lease are looked for, and by the survey.
+    found = {document.data["lease_id"]: document for document in read_leases(mount, wanted, lambda _error: None)}
+    records = [
+        Record(document.data, "active", document, None)
+        for lease_id in wanted
+        if (document := found.get(lease_id)) and not is_being_ended(document, now, grace)
+    ]
+    unfinished = [
+        claim
+        for claim in over
+        if claim.data["kind"] == "issue" and claim.data["lease"]["lease_id"] not in found and is_left(claim, now, grace)
+    ]
+    return records, _unissued(mount, unfinished, result)
+
+
+def _unissued(mount: Mount, claims: t.Sequence[Document], result: Data) -> list[Document]:
+    """Return the claims that no lease is on record for. One whose lease cannot be read is left alone."""
+    unread: list[UnreadableError] = []
+    issued = {
+        lease.data["lease_id"]
+        for lease in read_leases(mount, [claim.data["lease"]["lease_id"] for claim in claims], unread.append)
+    }
+    left = [claim for claim in claims if claim.data["lease"]["lease_id"] not in issued]
+    if not unread:
+        return left
+    unissued = []
+    # An error does not say which lease it is about, so they are read one by one.
+    for claim in left:
+        try:
+            if not _is_issued(mount, claim):
+                unissued.append(claim)
+        except UnreadableError as error:
+            _add_unreadable(result, error)
+    return unissued
 
 
 def _due(
@@ -88,6 +152,7 @@ def _due(
     survey: Survey,
     refused: t.Sequence[Document],
     waiting: t.Sequence[Document],
+    done: t.AbstractSet[str],
     grace: int,
     result: Data,
 ) -> t.Iterator[Record]:
@@ -98,7 +163,7 @@ def _due(
     """
     for intent in refused:
         yield Record(intent.data["lease"], "failed", None, intent)
-    known = {intent.data["lease"]["lease_id"] for intent in (*refused, *waiting)}
+    known = {intent.data["lease"]["lease_id"] for intent in (*refused, *waiting)} | done
     try:
         asked = False
         for document in readable(survey.due, lambda error: _add_unreadable(result, error)):
@@ -135,13 +200,16 @@ def _recover_rotation(mount: Mount, grace: int, dry_run: bool, result: Data) -> 
 
 def _sort_intents(
     mount: Mount, grace: int, result: Data
-) -> tuple[list[str], list[Document], list[Document], list[Document]]:
-    """Return the claims that nobody needs, issues interrupted and watches, refusals to try again now, and others."""
+) -> tuple[list[Document], list[Document], list[Document], list[Document], list[Document]]:
+    """Return the claims that nobody needs, issues interrupted and watches, refusals to try again now, others that wait, and
+    claims on leases of runs that are over."""
     now = mount.now()
-    spent: list[str] = []
+    spent: list[Document] = []
     interrupted: list[Document] = []
     refused: list[Document] = []
     waiting: list[Document] = []
+    over: list[Document] = []
+    left: list[Document] = []
     for intent in readable(mount.store.scan(INTENTS), lambda error: _add_unreadable(result, error)):
         data = intent.data
         if data["kind"] == "revoke":
@@ -152,21 +220,15 @@ def _sort_intents(
         elif "run" in data and goes_on(data, now):
             # A run's claims are its own while it goes on, but for work that one of its processes has left.
             if data["kind"] == "issue" and is_left(intent, now, grace):
-                try:
-                    if not _is_issued(mount, intent):
-                        interrupted.append(intent)
-                except UnreadableError as error:
-                    _add_unreadable(result, error)
-        elif data["kind"] == "spent":
-            spent.append(intent.path)
+                left.append(intent)
+        elif "run" in data:
+            if data["kind"] == "spent":
+                spent.append(intent)
+            over.append(intent)
         elif is_left(intent, now, grace):
             interrupted.append(intent)
-    return spent, interrupted, refused, waiting
-
-
-def is_left(intent: Document, now: int, grace: int) -> bool:
-    """Say whether nobody is at an issue any more."""
-    return is_abandoned(is_at_work(intent), intent.data["created_at"], now, grace)
+    interrupted += _unissued(mount, left, result)
+    return spent, interrupted, refused, waiting, over
 
 
 def goes_on(data: Data, now: int) -> bool:
@@ -213,9 +275,10 @@ class _Recovery:
     def _recover(self, intent: Document) -> None:
         kind, mount = intent.data["kind"], self._mount
         if kind == "issue" and _is_issued(mount, intent):
-            if not self._dry_run:
-                mount.store.delete(intent.path)
+            # A claim stays with its lease: the next cleanup finds by it what the run has left.
             if "run" not in intent.data:
+                if not self._dry_run:
+                    mount.store.delete(intent.path)
                 self._result["recovered"].append(intent.data["lease"]["lease_id"])
             return
         lease = intent.data["lease"]

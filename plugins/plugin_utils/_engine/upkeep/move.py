@@ -21,12 +21,12 @@ from __future__ import annotations
 import contextlib
 
 from ..errors import Conflict, OpenAICredsError
+from ..leases.intents import is_left
 from ..leases.lease import INTENTS, LEASES, due_at, is_being_ended
 from ..mount import DEFINITIONS, Mount
 from ..names import random_text
 from ..run.processes import is_abandoned, is_at_work, is_running, this_process, this_run
 from ..store.base import Data, Document, Write, readable
-from .cleanup import is_left
 
 _BATCH = 256
 
