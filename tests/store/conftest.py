@@ -79,11 +79,19 @@ def opened(bao: Bao, proxy: Proxy) -> Opened:
     """Open a store of this test through the proxy, anew each time."""
     kv_path = f"openai_creds/{secrets.token_hex(8)}"
 
-    def open_store(token: str | None = None, engine: str = "secret", lines: list[str] | None = None) -> VaultKVStore:
+    def open_store(
+        token: str | None = None,
+        engine: str = "secret",
+        lines: list[str] | None = None,
+        warnings: list[str] | None = None,
+    ) -> VaultKVStore:
         def connect(adapter: type) -> hvac.Client:
             return hvac.Client(url=proxy.url, token=token or bao.policy_token(kv_path, engine), adapter=adapter)
 
         log = [] if lines is None else lines
-        return VaultKVStore(connect, engine_mount_point=engine, kv_path=kv_path, mount="mount", log=log.append)
+        warn = [] if warnings is None else warnings
+        return VaultKVStore(
+            connect, engine_mount_point=engine, kv_path=kv_path, mount="mount", log=log.append, warn=warn.append
+        )
 
     return open_store

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import resource
@@ -11,10 +12,11 @@ import tempfile
 import threading
 import time
 import typing as t
+from pathlib import Path
 
 import pytest
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import taken_leases
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import shared_memory, taken_leases
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.shared_memory import Lock, Memory
 
 FORK = multiprocessing.get_context("fork")
@@ -165,6 +167,58 @@ def test_an_interrupt_while_waiting_releases_the_lock() -> None:
 
     threading.Thread(target=enter, daemon=True).start()
     assert entered.wait(30)
+
+
+def test_workers_that_inherit_nothing_share_a_file(tmp_path: Path) -> None:
+    """What only workers import, such as a lookup, they do not have from before the fork."""
+    begun, most, at_once = FORK.Barrier(3), FORK.Value("i", 0), FORK.Value("i", 0)
+
+    def opened() -> int:
+        return os.open(tmp_path / "shared", os.O_RDWR | os.O_CREAT, 0o600)
+
+    def work(number: int) -> None:
+        memory = Memory(2**12)
+        memory.share(opened())
+        begun.wait(60)
+        for _unused in range(50):
+            memory.update("n", lambda known: (known or 0) + 1)
+        memory.remember(f"worker{number}", number)
+        lock = Lock()
+        lock.share(os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT, 0o600))
+        with lock:
+            at_once.value += 1
+            most.value = max(most.value, at_once.value)
+            time.sleep(0.05)
+            at_once.value -= 1
+
+    in_workers(*(lambda number=number: work(number) for number in range(3)))  # type: ignore[misc]
+    memory = Memory(2**12)
+    memory.share(opened())
+    assert memory.recall("n") == 150 and memory.recall("worker2") == 2
+    assert most.value == 1
+
+
+def test_only_those_that_inherit_nothing_share_a_file(tmp_path: Path) -> None:
+    shared_memory.share_files(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_files_of_workers_are_in_the_folder_of_the_run(tmp_path: Path, there: bool) -> None:
+    folder = tmp_path if there else tmp_path / "gone"
+
+    def work(number: int) -> None:
+        # As if this worker had imported it for itself.
+        importlib.reload(shared_memory)
+        shared_memory.share_files(str(folder))
+        shared_memory.REFUSALS.remember(f"worker{number}", number)
+        with shared_memory.LOGIN:
+            assert shared_memory.REFUSALS.recall("worker0") == (0 if there or number == 0 else None)
+
+    for number in range(2):
+        in_workers(lambda number=number: work(number))  # type: ignore[misc]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == ({"ephemeral.openai-refusals", "ephemeral.openai-login"} if there else set())
 
 
 @pytest.fixture

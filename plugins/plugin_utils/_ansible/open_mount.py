@@ -22,6 +22,7 @@ from ansible.utils.display import Display
 from .._engine.errors import StoreError, missing_package
 from .._engine.mount import Mount
 from .._engine.names import check_name
+from .._engine.run.shared_memory import share_files
 from .._engine.store.base import Store
 from .._engine.store.vaulted_file import VaultedFileStore
 from .options import store_outside_plays
@@ -33,6 +34,7 @@ from .vault_options import sources
 def open_mount(settings: t.Mapping[str, t.Any]) -> Mount:
     """Return the mount that settings describe; the same one each time in a process, with its connections."""
     identify_run()
+    share_files(t.cast(t.Any, C).DEFAULT_LOCAL_TMP)
     # A connection is made through the proxy of its time, and the tasks of a loop may each have another.
     return _open_mount(os.getpid(), network_environment(), json.dumps(settings, sort_keys=True))
 
@@ -41,7 +43,7 @@ def open_mount(settings: t.Mapping[str, t.Any]) -> Mount:
 def _open_mount(_process: int, _network: tuple[str | None, ...], as_json: str) -> Mount:
     settings = json.loads(as_json)
     name = check_name(settings["mount"], "mount")
-    log = Display().vvv
+    log, warn = Display().vvv, Display().warning
     store: Store
     if settings["store"] == "vault_kv":
         if find_spec("hvac") is None:
@@ -56,6 +58,7 @@ def _open_mount(_process: int, _network: tuple[str | None, ...], as_json: str) -
             kv_path=settings["kv_path"],
             mount=name,
             log=log,
+            warn=warn,
         )
     else:
         secrets = VaultSecretsContext.current(optional=True)
@@ -64,9 +67,9 @@ def _open_mount(_process: int, _network: tuple[str | None, ...], as_json: str) -
             name,
             secrets.secrets if secrets else [],
             C.config.get_config_value("DEFAULT_VAULT_ENCRYPT_IDENTITY"),
-            Display().warning,
+            warn,
         )
-    return Mount(name, store, issued_by=_issuer(), log=log, warn=Display().warning)
+    return Mount(name, store, issued_by=_issuer(), log=log, warn=warn)
 
 
 def _issuer() -> dict[str, str]:

@@ -6,7 +6,7 @@
 
 The memory is there from when this module is imported. Ansible imports actions and callbacks before it forks, so that all
 workers share it; what only a worker imports, such as a lookup, may have one of its own. Workers that have imported it for
-themselves still share what holds no secret, by way of files in the folder that Ansible makes for the run and removes with it.
+themselves still share what holds no secret, by way of files in a folder of the run's (see share_files).
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import os
 import tempfile
 import threading
 import typing as t
-
-from ansible import constants as C
 
 _DIGEST = hashlib.sha256().digest_size
 _LENGTH = 4
@@ -43,14 +41,19 @@ def anonymous_file() -> int:
 class Lock:
     """Excludes the other processes of the run, and the threads of this one; it goes with a process that dies."""
 
-    def __init__(self, shared: int | None = None) -> None:
+    def __init__(self) -> None:
         self._threads = threading.Lock()
-        #: Of a file without content, which is only there to be locked. Where there is no place for it, threads alone are
-        #: excluded.
-        self._descriptor: int | None = shared
-        if shared is None:
-            with contextlib.suppress(OSError):
-                self._descriptor = anonymous_file()
+        #: Of a file that is only there to be locked. Where there is no place for it, threads alone are excluded.
+        self._descriptor: int | None = None
+        with contextlib.suppress(OSError):
+            self._descriptor = anonymous_file()
+
+    def share(self, file: int) -> None:
+        """Exclude from now on all processes that share a file, given by its descriptor, and not those that inherited the
+        lock."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = file
 
     def __enter__(self) -> None:
         self._threads.acquire()
@@ -74,12 +77,16 @@ class Lock:
 class Memory:
     """JSON data by name. When it is full, all but the newest is forgotten."""
 
-    def __init__(self, size: int, shared: int | None = None) -> None:
+    def __init__(self, size: int) -> None:
         self._size = size
-        if shared is not None:
-            os.ftruncate(shared, size)
-        self._memory = mmap.mmap(-1 if shared is None else shared, size)
-        self._lock = Lock(shared)
+        self._memory = mmap.mmap(-1, size)
+        self._lock = Lock()
+
+    def share(self, file: int) -> None:
+        """Be from now on what is in a file, given by its descriptor."""
+        os.ftruncate(file, self._size)
+        self._memory = mmap.mmap(file, self._size)
+        self._lock.share(file)
 
     def recall(self, name: str) -> t.Any:
         """Return what has been remembered under a name, or None."""
@@ -120,21 +127,28 @@ def _hidden(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def _shared_file(name: str) -> int | None:
-    """Return a file that the workers of this run share, where they cannot share memory; None where they can."""
-    if multiprocessing.parent_process() is None:
-        return None
-    with contextlib.suppress(OSError):
-        path = os.path.join(t.cast(t.Any, C).DEFAULT_LOCAL_TMP, f"ephemeral.openai-{name}")
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    return None
-
-
 #: Of the servers that state is on, and the logins there.
 SERVERS = Memory(2**15)
 #: Of files that state is in.
 FILES = Memory(2**17)
 #: Of servers that do not answer, or refuse: never a secret, nor a name from which one could be guessed.
-REFUSALS = Memory(2**15, _shared_file("refusals"))
+REFUSALS = Memory(2**15)
 #: Held while one logs in. It is here because all workers must have the same one, whenever they import what logs in.
-LOGIN = Lock(_shared_file("login"))
+LOGIN = Lock()
+
+#: Whether a worker has imported this for itself, and does not share files yet.
+_is_apart = multiprocessing.parent_process() is not None
+
+
+def share_files(folder: str) -> None:
+    """Let workers that have imported this for themselves share what holds no secret, in files of a folder that is there for
+    as long as the run and that nobody else can write."""
+    global _is_apart
+    if not _is_apart:
+        return
+    _is_apart = False
+    shared: tuple[tuple[str, Memory | Lock], ...] = (("refusals", REFUSALS), ("login", LOGIN))
+    for name, one in shared:
+        with contextlib.suppress(OSError):
+            path = os.path.join(folder, f"ephemeral.openai-{name}")
+            one.share(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))

@@ -12,8 +12,6 @@ import os
 import threading
 import typing as t
 
-from ansible.utils.display import Display
-
 from ..errors import Conflict, StoreError, UnreadableError
 from ..run.shared_memory import SERVERS
 from .base import Data
@@ -44,13 +42,22 @@ Connect = t.Callable[[type], "hvac.Client"]
 
 
 class KVEngine:
-    """Secrets below the path base. log gets one line per attempt of a request, never with a secret."""
+    """Secrets below the path base. log gets one line per attempt of a request, never with a secret; warn what a person
+    should know."""
 
-    def __init__(self, connect: Connect, mount_point: str, base: str, log: t.Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        mount_point: str,
+        base: str,
+        log: t.Callable[[str], None],
+        warn: t.Callable[[str], None],
+    ) -> None:
         self._connect = connect
         self._mount_point = mount_point.strip("/")
         self._base = base
         self._log = log
+        self._warn = warn
         self._client: tuple[int, hvac.Client] | None = None
         self._connecting = threading.Lock()
         self._warned = False
@@ -78,7 +85,7 @@ class KVEngine:
         if ends and not self._warned:
             # It is still there to be ended and to be read, so this is not the time to refuse it.
             self._warned = True
-            Display().warning(self._vanishing(path, ends))
+            self._warn(self._vanishing(path, ends))
         return secret
 
     def put(self, path: str, content: Data, version: int) -> None:
@@ -205,7 +212,7 @@ class KVEngine:
         with self._connecting:
             # A child must not talk on its parent's connection.
             if self._client is None or self._client[0] != os.getpid():
-                client = self._connect(adapter_class(self._log))
+                client = self._connect(adapter_class(self._log, self._warn))
                 self._get_to_know(client)
                 self._client = (os.getpid(), client)
             return self._client[1]

@@ -12,8 +12,6 @@ import time
 import typing as t
 from urllib.parse import urljoin, urlsplit
 
-from ansible.utils.display import Display
-
 from ..errors import StoreError
 from .vault_failures import Proxy, is_certificate, is_http, proxy_status
 from .vault_traffic import Traffic
@@ -51,7 +49,7 @@ _PASSING = frozenset((412, 429, 472, 473, 500, 502, 503, 504))
 _DOWN = frozenset((502, 503, 504))
 
 
-def adapter_class(log: t.Callable[[str], None]) -> type:
+def adapter_class(log: t.Callable[[str], None], warn: t.Callable[[str], None] = lambda _text: None) -> type:
     """Return an adapter for hvac that repeats, logs, and reads what has been written.
 
     A standby server may answer from before a write. Servers that can say how far a write goes (X-Vault-Index) are asked
@@ -138,7 +136,7 @@ def adapter_class(log: t.Callable[[str], None]) -> type:
                         self.traffic.mark_down()
                     break
                 if self.retry_action == "warn":
-                    Display().warning(f"Vault at {self.base_uri} does not answer as it should ({status}); trying again")
+                    warn(f"Vault at {self.base_uri} does not answer as it should ({status}); trying again")
                 if status != 429:
                     time.sleep(wait)
             if isinstance(result, Exception):

@@ -27,8 +27,6 @@ import secrets
 import sys
 import typing as t
 
-from ansible.utils.display import Display
-
 from ..errors import Conflict, StoreError, UnreadableError
 from ..names import base36, random_text
 from ..run.threads import concurrently
@@ -57,7 +55,8 @@ class _Seen(t.NamedTuple):
 
 
 class VaultKVStore(Store):
-    """Documents below one path of a KV engine. log gets one line per attempt of a request, never with a secret."""
+    """Documents below one path of a KV engine. log gets one line per attempt of a request, never with a secret; warn what
+    a person should know."""
 
     batch = CONCURRENCY
 
@@ -69,8 +68,10 @@ class VaultKVStore(Store):
         kv_path: str,
         mount: str,
         log: t.Callable[[str], None],
+        warn: t.Callable[[str], None] = lambda _text: None,
     ) -> None:
-        self._engine = KVEngine(connect, engine_mount_point, f"{kv_path}/{mount}", log)
+        self._engine = KVEngine(connect, engine_mount_point, f"{kv_path}/{mount}", log, warn)
+        self._warn = warn
         self.place = f"kv_path {kv_path} of engine_mount_point {engine_mount_point.strip('/')}"
         self._seen: dict[str, _Seen] = {}
 
@@ -127,7 +128,7 @@ class VaultKVStore(Store):
                     self._engine.destroy(_name(path, at))
                 except StoreError as error:
                     # It is in nobody's way, and what ends keys must not wait for it.
-                    Display().warning(f"what a crash has left in the store was not tidied away: {error}")
+                    self._warn(f"what a crash has left in the store was not tidied away: {error}")
                     tidy = False
         survey.due = survey.sort(self._read_ahead(to_read), now)
         return survey
