@@ -40,7 +40,7 @@ class ActionModule(OpenAIAction):
         # Ansible keeps the name failed for its own boolean.
         failures = result["failures"] = result.pop("failed")
         if unconfigured:
-            left = len(failures) + result["active"]
+            left = sum(one["lease_id"] is not None for one in failures) + result["active"]
             msg = f"{unconfigured}; {left} lease(s) of the mount are left" if left else unconfigured
             result.update(failed=not self.check_mode, msg=msg)
         elif failures:

@@ -17,6 +17,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, find_record
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import WATCH_SECONDS
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, issue_several
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
     own_credential,
@@ -498,6 +499,43 @@ def test_the_leases_that_a_run_has_replaced_end_with_it(lab: Lab, mount: Mount, 
     assert intents(mount) == [] and lab.accounts() == set()
 
 
+def test_a_run_whose_work_the_limit_has_ended_first_still_ends_what_it_replaced(
+    lab: Lab, mount: Mount, clock: Clock, crash: Crash
+) -> None:
+    first, _issued = shared_credential(mount, "my-role", 86400, 86000)
+    clock.move(3600)
+    with crash("create_service_account", after=True):
+        shared_credential(mount, "my-role", 86400, 86000)
+    left_by(mount, DEAD, "run")
+    left_by(mount, DEAD)
+    result = clean(mount, orphans="delete", limit=1)
+    assert (len(result["recovered"]), result["revoked"]) == (1, [])
+    assert lab.accounts() == {first["service_account"]}
+    assert clean(mount)["revoked"] == [first["lease_id"]]
+    assert lab.accounts() == set() and intents(mount) == []
+
+
+def test_a_dry_run_with_a_limit_counts_what_the_limit_leaves(mount: Mount) -> None:
+    for ttl in (600, 700, 800):
+        shared_credential(mount, "my-role", ttl, 300)
+    for intent in intents(mount):
+        mount.store.write(Write(intent.path, {**intent.data, "run": DEAD}, intent.version))
+    planned = clean(mount, limit=1, dry_run=True)
+    result = clean(mount, limit=1)
+    assert len(planned["revoked"]) == len(result["revoked"]) == 1
+    assert planned["active"] == result["active"] == 2
+
+
+def test_without_a_config_each_lease_is_counted_once(mount: Mount) -> None:
+    shared_credential(mount, "my-role", None, 300)
+    issue(mount, "my-role")
+    (claim,) = intents(mount)
+    mount.store.write(Write(claim.path, {**claim.data, "run": DEAD}, claim.version))
+    delete_config(mount, force=True, dry_run=False)
+    result = clean(mount)
+    assert (len(result["failed"]), result["active"]) == (1, 1)
+
+
 def test_a_lease_of_a_run_that_is_over_and_will_not_go(lab: Lab, mount: Mount) -> None:
     creds, _issued = shared_credential(mount, "my-role", None, 300)
     left_by(mount, DEAD, "run")
@@ -514,6 +552,31 @@ def test_the_lease_of_a_run_that_cannot_be_seen_lives(lab: Lab, mount: Mount, cl
     left_by(mount, ELSEWHERE, member)
     clock.move(3599)
     assert clean(mount, grace=0)["revoked"] == []
+    assert lab.accounts() == {creds["service_account"]}
+
+
+def test_a_renewed_lease_of_a_run_that_cannot_be_seen_lives(lab: Lab, mount: Mount, clock: Clock) -> None:
+    """It may live for days after the end that its claim tells."""
+    lab.role(max_ttl="7d")
+    creds, _issued = shared_credential(mount, "my-role", None, 300)
+    left_by(mount, ELSEWHERE, "run")
+    record = find_record(mount, creds["lease_id"])
+    assert record
+    renew(mount, record, 3 * 86400, dry_run=False)
+    clock.move(2 * 86400)
+    assert clean(mount)["revoked"] == []
+    assert lab.accounts() == {creds["service_account"]}
+    clock.move(86400)
+    assert clean(mount)["revoked"] == [creds["lease_id"]]
+
+
+def test_a_clock_days_ahead_does_not_end_the_leases_of_a_run_that_cannot_be_seen(
+    lab: Lab, mount: Mount, clock: Clock
+) -> None:
+    creds, _issued = shared_credential(mount, "my-role", None, 300)
+    left_by(mount, ELSEWHERE, "run")
+    clock.set_wrong(3 * 86400)
+    assert clean(lab.mount(clock=clock))["revoked"] == []
     assert lab.accounts() == {creds["service_account"]}
 
 

@@ -69,7 +69,8 @@ def cleanup(
         return revoke(mount, records, only_due=True, concurrency=max_concurrency)
 
     # First, so that the survey finds no more of them.
-    ended = end(of_runs[:left])
+    of_runs_now = of_runs[:left]
+    ended = end(of_runs_now)
     left = None if left is None else left - len(ended)
     now = mount.now()
     survey = mount.store.survey(LEASES, now, tidy=not dry_run)
@@ -85,11 +86,16 @@ def cleanup(
         _tidy(mount, spent, {one.lease["lease_id"] for one in ended}, of_runs, result)
     # What the limit has left. It may be kept together with what is not due yet, which is counted on the way.
     due = readable(survey.due, lambda error: _add_unreadable(result, error))
-    ends = [int(document.data["expires_at"]) for document in due]
+    ends: list[int] = []
+    try:
+        ends += (int(document.data["expires_at"]) for document in due)
+    except StoreError as error:
+        _add_unreadable(result, error)
     if survey.next_due is not None:
         ends.append(survey.next_due)
-    # A dry run has left what would have ended.
-    result["active"] = survey.later - (sum(record.lease["expires_at"] > now for record in of_runs) if dry_run else 0)
+    # What was only told of is still there to be counted, as a dry run leaves it, or a mount without an admin key.
+    told = [record.lease for record in of_runs_now] if dry_run or unconfigured else []
+    result["active"] = survey.later - sum("ending" not in lease and lease["expires_at"] > now for lease in told)
     result["next_expiry"] = rfc3339(min(ends)) if ends else None
     return result
 
@@ -108,9 +114,14 @@ def _tidy(
 def _leases_of_runs(
     mount: Mount, over: t.Sequence[Document], grace: int, result: Data
 ) -> tuple[list[Record], list[Document]]:
-    """Return the leases of claims whose runs are over, and the claims that no lease came of, for nobody is at them."""
+    """Return the leases of claims whose runs are over, and the claims that no lease came of, for nobody is at them.
+
+    A run that cannot be seen from here is only thought to be over. Its leases may have been renewed, or this machine's clock
+    may be wrong, so they end when they are due.
+    """
     now = mount.now()
-    wanted = list(dict.fromkeys(itertools.chain(*map(leases_of, over))))
+    certain = [claim for claim in over if is_running(claim.data["run"]) is False]
+    wanted = list(dict.fromkeys(itertools.chain(*map(leases_of, certain))))
     # What cannot be read is told of where the claims without a lease are looked for, and by the survey.
     found = {document.data["lease_id"]: document for document in read_leases(mount, wanted, lambda _error: None)}
     records = [
@@ -300,7 +311,8 @@ class _Recovery:
                 return  # another cleanup is at it
             if taken:
                 settle(mount, self._openai(), taken, found)
-            if "run" in intent.data and not goes_on(intent.data, mount.now()):
+            # One that has replaced others stays until these have ended: a limit may leave them for another cleanup.
+            if "run" in intent.data and not intent.data["replaced"] and not goes_on(intent.data, mount.now()):
                 mount.store.delete(intent.path)
         if found or kind == "issue":
             self._result["recovered"].append(lease["lease_id"])
