@@ -431,6 +431,32 @@ def test_a_store_that_cannot_be_written(lab: Lab, mount: Mount, monkeypatch: pyt
     agree(lab)
 
 
+@pytest.mark.parametrize("landed", [True, False])
+def test_a_store_that_does_not_say_whether_it_has_kept_the_new_key(
+    lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch, landed: bool
+) -> None:
+    write, count = type(mount.store).write, 0
+
+    def unsure(self: Store, *args: t.Any) -> None:
+        nonlocal count
+        count += 1
+        if count != 2 or landed:
+            write(self, *args)
+        if count == 2:
+            raise StoreError("url: Vault cannot answer now", may_have_happened=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(mount.store), "write", unsure)
+        if landed:
+            assert now(mount).rotated
+        else:
+            assert "cannot answer now" in refused(now, mount)
+    assert lab.admin_key_works()
+    clean(mount)
+    agree(lab)
+    assert mount.definitions("rotation") == {}
+
+
 # Overlap, and keys that will not go.
 
 

@@ -340,10 +340,12 @@ def _create(mount: Mount, intent: Data) -> None:
     intent["made_at"] = mount.now()
     try:
         stored = _change(mount, intent, lambda data, rotation: rotation.update(intent=intent))
-    except StoreError:
-        # Nobody will ever have its value. If it does not go, it is found by its name.
-        with contextlib.suppress(ApiError):
-            client.delete_admin_key(key.id)
+    except StoreError as error:
+        # Its value may be on record all the same; then the rotation is carried on with it. If it is not, nobody will ever have
+        # it, and a key that is still there is found by its name.
+        if not error.may_have_happened:
+            with contextlib.suppress(ApiError):
+                client.delete_admin_key(key.id)
         raise
     if not stored:
         _overtaken(mount, client, key.id)
