@@ -228,7 +228,9 @@ class CallbackModule(CallbackBase):
         """End the leases that the run has taken from a mount."""
         if not self._leases_stay:
             with _errors_as_warnings(messages):
-                take_back_interrupted(mount)
+                messages += (
+                    _Message(f"leases of this run were not revoked: {error}") for error in take_back_interrupted(mount)
+                )
             ended = []
             for one in revoke_taken(mount, taken, concurrency=concurrency):
                 ended.append(one)

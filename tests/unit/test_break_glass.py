@@ -17,7 +17,10 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record, matching
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import Ended
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import revoke_taken
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import (
+    revoke_taken,
+    take_back_interrupted,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.withdraw import revoke_found
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
@@ -215,6 +218,19 @@ def test_break_glass_with_a_vault_id_to_encrypt_with_that_is_not_there(lab: Lab,
     for one in ended:
         assert one.error is None or "vault_encrypt_identity" in one.error
     assert len([one for one in ended if one.error]) == len(lab.leases())
+
+
+# The end of a run.
+
+
+def test_one_that_cannot_be_taken_back_stops_no_other(lab: Lab, mount: Mount, crash: Crash) -> None:
+    for role in ("a", "b", "c"):
+        lab.role(role)
+        with crash("create_service_account", after=True):
+            shared_credential(mount, role, None, 300)
+    lab.double.fault(kind="refuse", status=403, method="DELETE", times=1)
+    assert ["403" in str(error) for error in take_back_interrupted(mount)] == [True]
+    assert len(lab.accounts()) == 1
 
 
 # A store that goes back in time.

@@ -225,6 +225,20 @@ def double_end(body: t.Any) -> t.Any:
     return {**body, "expires_in_seconds": 2 * body["expires_in_seconds"]} if "expires_in_seconds" in body else body
 
 
+def shorten_end(body: t.Any) -> t.Any:
+    return {**body, "expires_in_seconds": 90} if body else body
+
+
+def test_a_key_that_openai_ends_though_nobody_asked_for_it_outlives_no_record(
+    lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.role(native_expiry=False)
+    Gateway(monkeypatch, ["create_service_account"], shorten_end)
+    creds = issue(mount, "my-role", 600)
+    assert record_of(mount, creds).lease["expires_at"] == key_end(lab, creds)
+    assert creds["lease_duration"] == 90
+
+
 @pytest.mark.parametrize("scopes", [None, ["api.model.read"]])
 @pytest.mark.parametrize("change", [drop_end, double_end])
 def test_a_key_whose_end_was_lost_on_the_way_gets_one(
@@ -248,7 +262,7 @@ def test_a_key_that_cannot_be_given_an_end_is_taken_back(
     assert lab.accounts() == set() and lab.leases() == {} and list(mount.store.scan("intents/")) == []
 
 
-@pytest.mark.parametrize("change", [drop_end, double_end])
+@pytest.mark.parametrize("change", [drop_end, double_end, shorten_end])
 def test_a_renewal_that_did_not_move_the_end_as_asked_fails(
     lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch, change: t.Any
 ) -> None:

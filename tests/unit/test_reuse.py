@@ -349,6 +349,34 @@ def test_what_took_long_without_an_answer_is_not_tried_again_at_once(
     assert shared(mount)["service_account"] in lab.accounts()
 
 
+@pytest.mark.parametrize("ahead", [-3 * 3600, 3 * 3600])
+def test_a_wrong_clock_does_not_let_a_failure_last(lab: Lab, mount: Mount, clock: Clock, ahead: int) -> None:
+    """Answers tell what time it is while the first one fails."""
+    clock.set_wrong(ahead)
+    lab.double.fault(kind="refuse", status=503, method="POST", path="/service_accounts$")
+    fresh = lab.mount(clock=clock)
+    with pytest.raises(OpenAICredsError, match="503"):
+        shared(fresh)
+    lab.double.clear_faults()
+    assert shared(fresh)["service_account"] in lab.accounts()
+
+
+def test_a_failure_by_a_clock_that_was_ahead_does_not_last(
+    lab: Lab, mount: Mount, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_args: t.Any, **_options: t.Any) -> t.Any:
+        clock.move(30)
+        raise ApiError("no answer from OpenAI to POST /x: ConnectError")
+
+    clock.set_wrong(7200)
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenAI, "create_service_account", unreachable)
+        with pytest.raises(OpenAICredsError, match="ConnectError"):
+            shared(lab.mount(clock=clock))
+    clock.set_wrong(0)
+    assert shared(lab.mount(clock=clock))["service_account"] in lab.accounts()
+
+
 def test_waiting_backs_off(lab: Lab, mount: Mount, crash: Crash, monkeypatch: pytest.MonkeyPatch) -> None:
     with crash("create_service_account", after=False):
         shared(mount)

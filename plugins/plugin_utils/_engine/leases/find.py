@@ -40,7 +40,7 @@ def records(mount: Mount, unreadable: OnUnreadable = refuse_unreadable) -> t.Ite
         if lease_id not in seen:
             seen.add(lease_id)
             yield _unfinished(intent, None)
-    # If it has moved meanwhile, that was not all.
+    # A move may have begun during the scans. Then this was not every lease, so it has to fail.
     mount.check_is_here()
 
 

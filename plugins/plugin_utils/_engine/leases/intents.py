@@ -99,11 +99,13 @@ def abandon(mount: Mount, intent: Document, failed: Data | None = None) -> None:
         mount.store.write(Write(intent.path, {**intent.data, "owner": None, "failed": failed}, intent.version))
 
 
-def failure(mount: Mount, lease: Data, error: OpenAICredsError, began: int, *, unanswered: bool) -> Data:
+def failure(mount: Mount, lease: Data, error: OpenAICredsError, unanswered_since: float | None = None) -> Data:
     """Return the record of why an issue came to nothing, for those of the run who wait for its lease.
 
     Where OpenAI did not answer, it also holds for whoever asks until as much time has passed as that took: else the hosts
-    of a run would wait for that one after the other.
+    of a run would wait for that one after the other. unanswered_since is what the mount's clock said when that began, and not
+    OpenAI's time, which may have become known since.
     """
-    until = 2 * mount.now() - began if unanswered else 0
-    return {"lease_id": lease["lease_id"], "error": str(error), "until": until}
+    now = mount.now()
+    until = 0 if unanswered_since is None else now + int(mount.clock() - unanswered_since)
+    return {"lease_id": lease["lease_id"], "error": str(error), "at": now, "until": until}

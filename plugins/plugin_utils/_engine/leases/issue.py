@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 import time
 import typing as t
 
@@ -79,7 +80,7 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | N
     mount.store.prepare(writes=1)
     role = find_role(mount, role_name)
     duration = _duration(role, ttl)
-    began = mount.now()
+    began = mount.clock()
     for _round in range(_CREATE_ROUNDS):
         begun = time.monotonic()
         lease = _new_lease(mount, role, duration)
@@ -105,19 +106,20 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | N
     gave_up = OpenAICredsError(f"service account creation failed {_CREATE_ROUNDS} times, lastly: {problem}")
     if claim and claim.shared:
         with contextlib.suppress(StoreError):
-            failed = failure(mount, lease, gave_up, began, unanswered=True)
+            failed = failure(mount, lease, gave_up, began)
             mount.store.write(Write(claim.path, spent(mount, intent, failed), claim.version))
     raise gave_up
 
 
 def _client_for(mount: Mount, intent: Document) -> OpenAI:
     """Return a client for what an intent says. It is asked for after that is written: whoever moves the mount to another
-    store or endpoint says so before looking for intents, so one of them sees the other."""
+    store says so before looking for intents, so one of them sees the other. If the endpoint was changed meanwhile, what the
+    intent pins is refused."""
     try:
         client = mount.openai()
         check_pins(client, intent.data["lease"])
     except OpenAICredsError as error:
-        clear(mount, intent, failure(mount, intent.data["lease"], error, mount.now(), unanswered=False))
+        clear(mount, intent, failure(mount, intent.data["lease"], error))
         raise
     return client
 
@@ -126,7 +128,7 @@ def _issue_once(
     mount: Mount, client: OpenAI, intent: Document, lease: Data, begun: float
 ) -> tuple[Data | None, ApiError | None]:
     """Do what an intent says; returns the credential, or why none came of it and nothing is left of it."""
-    began = mount.now()
+    began = mount.clock()
     # The next second may have begun since; only more than that is taken off.
     late = int(time.monotonic() - begun)
     asked = max(1, lease["duration"] - (late if late > 1 else 0)) if lease["native_expiry"] else None
@@ -135,7 +137,7 @@ def _issue_once(
     except ApiError as error:
         if not error.may_have_happened:
             refused = OpenAICredsError(f"service account creation failed: {error}")
-            clear(mount, intent, failure(mount, lease, refused, began, unanswered=error.status is None))
+            clear(mount, intent, failure(mount, lease, refused, began if error.status is None else None))
             raise refused from None
         unanswered = error
     else:
@@ -150,7 +152,7 @@ def _issue_once(
             f"service account creation failed: {unanswered}; {lease['service_account']} may exist at OpenAI, the next "
             f"openai_cleanup looks for it ({error})"
         )
-        abandon(mount, intent, failure(mount, lease, unsettled, began, unanswered=unanswered.status is None))
+        abandon(mount, intent, failure(mount, lease, unsettled, began if unanswered.status is None else None))
         raise unsettled from None
     return None, unanswered
 
@@ -228,7 +230,7 @@ def _commit(mount: Mount, client: OpenAI, intent: Document, lease: Data, key: Ne
         in_doubt = OpenAICredsError(
             f"{error}; {lease['service_account']} may exist at OpenAI, the next openai_cleanup looks for it"
         )
-        abandon(mount, intent, failure(mount, lease, in_doubt, mount.now(), unanswered=False))
+        abandon(mount, intent, failure(mount, lease, in_doubt))
         raise in_doubt from None
     except OpenAICredsError as error:
         _take_back(mount, client, intent, lease, error)
@@ -261,7 +263,8 @@ def _limit(mount: Mount, client: OpenAI, lease: Data, key: NewKey, asked: int | 
             raise OpenAICredsError(f"API key creation failed: it could not be limited to {what}: {error}") from None
         end = changed_end if unlimited else end
     if asked is None:
-        end = created + lease["duration"]
+        # A policy of the organization may end the key earlier.
+        end = min(created + lease["duration"], sys.maxsize if end is None else end)
     elif end is None or end - created > asked + FAR_SECONDS + time.monotonic() - answered:
         raise OpenAICredsError(
             "API key creation failed: native_expiry: OpenAI, or a gateway on the way, does not end the key when asked to"
@@ -327,16 +330,16 @@ def _take_back(mount: Mount, client: OpenAI, intent: Document, lease: Data, erro
         left = OpenAICredsError(
             f"{error}; {lease['service_account']} may exist at OpenAI, the next openai_cleanup looks for it ({second})"
         )
-        abandon(mount, intent, failure(mount, lease, left, mount.now(), unanswered=False))
+        abandon(mount, intent, failure(mount, lease, left))
         raise left from None
     removed = OpenAICredsError(f"{error}; the service account was removed again")
     try:
         mount.store.delete(lease_path(lease["lease_id"]))
-        clear(mount, intent, failure(mount, lease, removed, mount.now(), unanswered=False))
+        clear(mount, intent, failure(mount, lease, removed))
     except OpenAICredsError as second:
         recorded = OpenAICredsError(
             f"{error}; the service account was removed again, and the next openai_cleanup removes its record ({second})"
         )
-        abandon(mount, intent, failure(mount, lease, recorded, mount.now(), unanswered=False))
+        abandon(mount, intent, failure(mount, lease, recorded))
         raise recorded from None
     raise removed

@@ -89,6 +89,9 @@ def _renew_natively(mount: Mount, document: Document, renewed: Data, duration: i
                 f"lease_id: {renewed['lease_id']} was not renewed and ends at {rfc3339(earlier)}: {error}"
             ) from None
         if key_end is None or abs(key_end - (mount.now() + duration)) > FAR_SECONDS:
+            if key_end is not None:
+                with contextlib.suppress(StoreError):
+                    _lower_end(mount, document.path, key_end)
             raise OpenAICredsError(
                 f"lease_id: {renewed['lease_id']} was not renewed: OpenAI, or a gateway on the way, does not move the end of "
                 "its key as asked"

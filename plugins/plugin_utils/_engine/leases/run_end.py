@@ -10,11 +10,12 @@ import itertools
 import time
 import typing as t
 
+from ..errors import OpenAICredsError, UnreadableError
 from ..mount import Mount
 from ..run.processes import this_run
 from ..store.base import Data, Document, readable
 from .intents import is_at_work
-from .lease import Record, is_being_ended, read_lease, read_leases, refused_path
+from .lease import Record, is_being_ended, read_leases, refused_path
 from .revoke import Ended, end_forgotten, revoke
 from .share import leases_of, run_folder, take_back
 
@@ -25,8 +26,8 @@ _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 600
 
 
-def take_back_interrupted(mount: Mount) -> None:
-    """Remove what workers of this run, which is over, have begun to issue and not finished."""
+def take_back_interrupted(mount: Mount) -> t.Iterator[OpenAICredsError]:
+    """Remove what workers of this run, which is over, have begun to issue and not finished; yields why some of it is left."""
     end = time.monotonic() + _WORKERS_SECONDS
     for claim in _claims(mount):
         if claim.data["kind"] != "issue" or _has_lease(mount, claim):
@@ -34,7 +35,10 @@ def take_back_interrupted(mount: Mount) -> None:
         while is_at_work(claim) and not _has_lease(mount, claim) and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)
         if is_at_work(claim) is False and not _has_lease(mount, claim):
-            take_back(mount, claim)
+            try:
+                take_back(mount, claim)
+            except OpenAICredsError as error:
+                yield error
 
 
 def revoke_taken(mount: Mount, taken: t.Sequence[Data], *, concurrency: int) -> t.Iterator[Ended]:
@@ -70,7 +74,11 @@ def forget_claims(mount: Mount, *, leases_stay: bool) -> None:
     gone = []
     for claim in _claims(mount):
         spent = claim.data["kind"] == "spent"
-        if (spent or _has_lease(mount, claim)) if leases_stay else (spent and not _live_leases(mount, claim)):
+        if (
+            (spent or _has_lease(mount, claim))
+            if leases_stay
+            else (spent and not _may_be_there(mount, leases_of(claim)))
+        ):
             gone.append(claim.path)
     if gone:
         mount.store.delete(*gone)
@@ -84,9 +92,11 @@ def _ignore(_unreadable: object) -> None:
     """Leave to cleanup what cannot be read: it tells of it."""
 
 
-def _live_leases(mount: Mount, claim: Document) -> list[Document]:
-    return list(read_leases(mount, leases_of(claim)))
-
-
 def _has_lease(mount: Mount, claim: Document) -> bool:
-    return read_lease(mount, claim.data["lease"]["lease_id"]) is not None
+    return _may_be_there(mount, [claim.data["lease"]["lease_id"]])
+
+
+def _may_be_there(mount: Mount, lease_ids: t.Sequence[str]) -> bool:
+    """Say whether one of these leases is on record, or in what cannot be read."""
+    unreadable: list[UnreadableError] = []
+    return bool(list(read_leases(mount, lease_ids, unreadable.append)) or unreadable)

@@ -101,7 +101,7 @@ def shared_credential(
 
 def take_back(mount: Mount, claim: Document) -> None:
     """Remove what an interrupted issue has made, unless somebody else is faster."""
-    began = mount.now()
+    began = mount.clock()
     lease = claim.data["lease"]
     with at_work(lease["lease_id"]):
         try:
@@ -116,7 +116,7 @@ def take_back(mount: Mount, claim: Document) -> None:
         except OpenAICredsError as error:
             # Those who wait for this must not try the same one after the other.
             unanswered = isinstance(error, ApiError) and error.status is None
-            abandon(mount, taken, failure(mount, lease, error, began, unanswered=unanswered))
+            abandon(mount, taken, failure(mount, lease, error, began if unanswered else None))
             raise
 
 
@@ -128,7 +128,8 @@ def leases_of(claim: Document) -> list[str]:
 
 def _raise_failure(failed: Data | None, waited_for: t.Container[str], now: int) -> None:
     """Raise why the issue that others have tried came to nothing, if this is also an answer to whoever asks here."""
-    if failed and (failed["lease_id"] in waited_for or now < failed["until"]):
+    # One from after now was written by a clock that has been set back since.
+    if failed and (failed["lease_id"] in waited_for or failed["at"] <= now < failed["until"]):
         raise OpenAICredsError(failed["error"])
 
 
