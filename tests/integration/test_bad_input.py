@@ -69,6 +69,10 @@ CASES: dict[str, tuple[dict[str, t.Any], str]] = {
     ),
     "no key": (_config(), "admin_api_key: give the organization's admin key, or set OPENAI_ADMIN_KEY"),
     "no key either": (_config(admin_api_key="two words"), "admin_api_key: this is not a key"),
+    "short key": (
+        _config(admin_api_key="sk-1"),
+        "admin_api_key: this is not a key; one has 8 to 1024 ASCII characters",
+    ),
     "wrong key": (_config(admin_api_key=KEY), "error validating OpenAI configuration: OpenAI answered 401"),
     "period and schedule": (
         _rotation(rotation_period="30d", rotation_schedule="0 3 * * 0"),

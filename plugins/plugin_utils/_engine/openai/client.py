@@ -273,10 +273,7 @@ class OpenAI:
 
 
 def _listed_yet_unknown(identifier: str) -> ApiError:
-    return ApiError(
-        f"OpenAI lists {identifier}, but answers 404 when it is to be deleted; the next openai_cleanup tries again",
-        status=404,
-    )
+    return ApiError(f"OpenAI lists {identifier}, but answers 404 when it is to be deleted", status=404)
 
 
 def _account(project_id: str, service_account_id: str) -> str:

@@ -35,7 +35,7 @@ def check_endpoint(url: t.Any, option: str) -> str:
 def check_key(key: str, option: str) -> str:
     """Return the admin key if it can be one, else raise."""
     if not re.fullmatch(r"[\x21-\x7e]{8,1024}", key):
-        raise OpenAICredsError(f"{option}: this is not a key; it has spaces, control or non-ASCII characters in it")
+        raise OpenAICredsError(f"{option}: this is not a key; one has 8 to 1024 ASCII characters, and no spaces")
     return str(key)
 
 
