@@ -237,7 +237,7 @@ def test_no_key_in_a_message_on_what_it_was_given_for(lab: Lab) -> None:
     lookups += ["issued.creds.api_key", "'my-role', **{issued.creds.api_key: 1}"]
     tasks = [{f"ephemeral.openai.openai_{module}": options, "ignore_errors": True} for module, options in wrong]
     tasks += [
-        {"ansible.builtin.debug": {"msg": "{{ lookup('ephemeral.openai.openai_creds', %s) }}" % arguments}}
+        {"ansible.builtin.debug": {"msg": f"{{{{ lookup('ephemeral.openai.openai_creds', {arguments}) }}}}"}}
         | {"ignore_errors": True}
         for arguments in lookups
     ]
