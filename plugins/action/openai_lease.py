@@ -97,5 +97,5 @@ class ActionModule(OpenAIAction):
                 f"{len(left)} of {len(became)} lease(s) could not be revoked: {left[0].lease['lease_id']}: {left[0].error}"
                 f"{f'; also {others}' if others else ''}"
             )
-            result.update(failed=True, msg=msg, changed=len(left) < len(became))
+            result.update(failed=True, msg=msg, changed=len(left) < len(became) or any(one.unrecorded for one in left))
         return result
