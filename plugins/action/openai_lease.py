@@ -94,5 +94,5 @@ class ActionModule(OpenAIAction):
         if left:
             ids = ", ".join(one.lease["lease_id"] for one in left)
             msg = f"{len(left)} of {len(became)} lease(s) could not be revoked: {left[0].error}; left: {ids}"
-            result.update(failed=True, msg=msg, changed=len(left) < len(became))
+            result.update(failed=True, msg=msg, changed=len(left) < len(became) or any(one.unrecorded for one in left))
         return result

@@ -207,3 +207,42 @@ def test_an_exported_admin_key_is_a_fact_unless_facts_are_gathered_as_the_guide_
     assert [name.rpartition("_")[2] for name, facts in cache.items() if _holds(facts, lab.double.admin_key)] == [
         "exported"
     ]
+
+
+def test_no_key_in_a_message_on_what_it_was_given_for(lab: Lab) -> None:
+    """A key in the place of another value, by a slip in a variable's name: messages show what was given, but no key."""
+    lab.configure()
+    key = "{{ issued.creds.api_key }}"
+    wrong: list[tuple[str, dict[str, t.Any]]] = [
+        ("lease", {"lease_id": key}),
+        ("lease", {"lease_id": f"openai/{key}"}),
+        ("lease", {"prefix": key}),
+        ("lease", {"prefix": f"openai/creds/{key}/"}),
+        ("lease", {"prefix": "openai", "state": key}),
+        ("lease_info", {"expiring_within": key}),
+        ("lease_info", {"store_path": f"{lab.path}/{key}"}),
+        ("creds", {"name": key}),
+        ("creds", {"name": "my-role", "ttl": key}),
+        ("creds", {"name": "my-role", "count": key}),
+        ("role", {"name": "r", "project_id": key}),
+        ("role", {"name": "r", "project": "{{ issued.creds.api_key[:60] }}"}),
+        ("role", {"name": "r", "project_id": "proj_lab", "scopes": [key]}),
+        ("role", {"name": "r", "project_id": "proj_lab", "renewable": key}),
+        ("config", {"rotation_schedule": key}),
+        ("config", {"mount": key}),
+        ("cleanup", {"grace": key}),
+        ("admin_key", {"new_admin_api_key_id": key, "new_admin_api_key": key}),
+    ]
+    lookups = [f"'my-role', {option}=issued.creds.api_key" for option in ("ttl", "reuse", "min_remaining", "mount")]
+    lookups += ["issued.creds.api_key", "'my-role', **{issued.creds.api_key: 1}"]
+    tasks = [{f"ephemeral.openai.openai_{module}": options, "ignore_errors": True} for module, options in wrong]
+    tasks += [
+        {"ansible.builtin.debug": {"msg": f"{{{{ lookup('ephemeral.openai.openai_creds', {arguments}) }}}}"}}
+        | {"ignore_errors": True}
+        for arguments in lookups
+    ]
+    run = lab.play(
+        [{"ephemeral.openai.openai_creds": {"name": "my-role"}, "register": "issued"}, *tasks], "-vvv", timeout=240
+    )
+    assert run.rc == 0 and MARKER not in run.out and "sk-svcacct" not in run.out, run.out
+    assert run.out.count("'sk-***'") >= len(tasks) - 4, run.out

@@ -329,6 +329,34 @@ def test_a_blank_field_of_a_form_is_not_given(lab: Lab, playbook: str, blank: st
         assert lab.mount().definitions("config") == before
 
 
+@pytest.mark.parametrize("blank", ["", None])
+def test_a_blank_field_of_an_entry_is_not_given(lab: Lab, blank: str | None) -> None:
+    lab.configure(ttl="30m", renewable=False, scopes=["api.model.read"])
+    lab.env.update(OPENAI_ADMIN_KEY=lab.double.admin_key, OPENAI_BASE_URL=lab.double.url)
+    specs = yaml.safe_load((CHECKOUT / "roles/configure/meta/argument_specs.yml").read_text())
+    options = specs["argument_specs"]["main"]["options"]
+    blank_project, blank_role = (
+        dict.fromkeys(options[variable]["options"], blank) for variable in ("configure_projects", "configure_roles")
+    )
+    before = lab.mount().definitions("roles")["my-role"]
+    done = run(
+        lab,
+        "configure",
+        configure_projects=[{**blank_project, "name": "lab"}],
+        configure_roles=[
+            {**blank_role, "name": "my-role"},
+            {**blank_role, "name": "new-role", "project": "lab", "native_expiry": False},
+        ],
+    )
+    assert done.rc == 0 and "WARNING" not in done.out, done.out
+    roles = lab.mount().definitions("roles")
+    assert roles["my-role"] == before
+    assert roles["new-role"]["ttl"] == 3600 and roles["new-role"]["native_expiry"] is False
+    for wrong in ({"configure_roles": ["my-role"]}, {"configure_projects": [{"name": ""}]}):
+        failed = run(lab, "configure", **wrong)
+        assert failed.rc == 2 and next(iter(wrong)) in failed.out and "dict2items" not in failed.out, failed.out
+
+
 @pytest.mark.parametrize("playbook", sorted(BOOLEANS))
 def test_free_text_is_neither_true_nor_false(lab: Lab, playbook: str) -> None:
     lab.configure()

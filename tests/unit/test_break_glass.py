@@ -198,6 +198,7 @@ def test_break_glass_on_a_full_disk(lab: Lab, mount: Mount, shared: bool) -> Non
     left = {str(one.error) for one in ended if one.error}
     assert bool(left) == bool(lab.leases()), "what stays on record is named, and nothing else"
     assert all("its key is ended at OpenAI, but its record stays" in error for error in left)
+    assert all(one.unrecorded == bool(one.error) for one in ended), "a change all the same"
 
 
 def test_break_glass_of_a_pending_lease_on_a_full_disk(lab: Lab, mount: Mount, crash: Crash) -> None:

@@ -12,7 +12,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from .._engine.definitions.change import Outcome
-from .._engine.errors import OpenAICredsError
+from .._engine.errors import OpenAICredsError, mask_keys
 from .._engine.mount import Mount
 from .._engine.store.base import Data
 from .._engine.store.vault_login import SECRETS
@@ -74,6 +74,15 @@ class OpenAIAction(ActionBase):
         return [f"{mount.unconfigured()} (a real run fails unless that is done by then)"]
 
     def run(self, tmp: t.Any = None, task_vars: t.Any = None) -> Data:
+        result = self._run(tmp, task_vars)
+        # Messages quote what a user gave, Ansible's own on its arguments too.
+        if "msg" in result:
+            result["msg"] = mask_keys(result["msg"])
+        if "warnings" in result:
+            result["warnings"] = [mask_keys(warning) for warning in result["warnings"]]
+        return result
+
+    def _run(self, tmp: t.Any, task_vars: t.Any) -> Data:
         if self._task.async_val:
             msg = (
                 f"async: {self._task.action} runs on the controller and cannot go on in the background; leave async out"

@@ -10,7 +10,7 @@ import typing as t
 
 from ansible.errors import AnsibleError
 
-from .._engine.errors import OpenAICredsError
+from .._engine.errors import OpenAICredsError, mask_keys
 from .._engine.mount import Mount
 from .action import unexpected
 from .open_mount import open_mount
@@ -44,7 +44,9 @@ def plain_errors() -> t.Iterator[None]:
         yield
     except OpenAICredsError as error:
         raise AnsibleError(str(error)) from None
-    except AnsibleError:
-        raise
+    except AnsibleError as error:
+        if (text := mask_keys(str(error))) == str(error):
+            raise
+        raise AnsibleError(text) from None
     except Exception as error:  # noqa: BLE001
         raise AnsibleError(unexpected(error)) from None

@@ -19,7 +19,7 @@ from ansible import context
 from ansible.parsing.vault import VaultSecretsContext
 from ansible.utils.display import Display
 
-from .._engine.errors import StoreError, missing_package
+from .._engine.errors import StoreError, mask_keys, missing_package
 from .._engine.mount import Mount
 from .._engine.names import check_name
 from .._engine.run.shared_memory import share_files
@@ -43,7 +43,12 @@ def open_mount(settings: t.Mapping[str, t.Any]) -> Mount:
 def _open_mount(_process: int, _network: tuple[str | None, ...], as_json: str) -> Mount:
     settings = json.loads(as_json)
     name = check_name(settings["mount"], "mount")
-    log, warn = Display().vvv, Display().warning
+    warn = Display().warning
+
+    def log(line: str) -> None:
+        # A path has in it what a user gave as an id.
+        Display().vvv(mask_keys(line))
+
     store: Store
     if settings["store"] == "vault_kv":
         if find_spec("hvac") is None:

@@ -6,19 +6,30 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 
 _QUOTED = 160
+#: What looks like a key of OpenAI's, whole or as OpenAI shortens it; not the end of a word such as task-runner.
+_KEY = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_*.\-]{4,}")
 
 
 class OpenAICredsError(Exception):
     """Something a user can act on; str(error) is one sentence without secrets."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(mask_keys(text))
+
+
+def mask_keys(text: str) -> str:
+    """Return a text without keys, wherever somebody put them: a user may give one for another option by mistake."""
+    return _KEY.sub("sk-***", text)
+
 
 def quoted(value: object) -> str:
-    """Return what a user gave, for an error message: on one line, and not all of a book."""
-    text = repr(value[:_QUOTED] if isinstance(value, str) else value)
+    """Return what a user gave, for a message: on one line, not all of a book, and without keys."""
+    text = repr(mask_keys(value)[:_QUOTED]) if isinstance(value, str) else mask_keys(repr(value))
     return text if len(text) <= 2 * _QUOTED else f"{text[:_QUOTED]}…"
 
 

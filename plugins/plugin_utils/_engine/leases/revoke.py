@@ -29,7 +29,7 @@ class Ended(t.NamedTuple):
 
     intent is the record of OpenAI's last refusal, if there has been one. general says that the error is not about this
     lease: nothing could be ended at all. dropped says that in spite of an error there is no record any more, was_gone that
-    OpenAI did not know the account any more.
+    OpenAI did not know the account any more, unrecorded that the error is of the store only: the key is ended.
     """
 
     lease: Data
@@ -38,6 +38,7 @@ class Ended(t.NamedTuple):
     general: bool = False
     dropped: bool = False
     was_gone: bool = False
+    unrecorded: bool = False
 
 
 def revoke(
@@ -89,7 +90,7 @@ def revoke(
             # OpenAI has refused nothing where it could not be asked. These leases stay marked, and so are due at once.
             _record_ended(mount, [one for one in ended if force or not one.general], force, run_is_over)
         except StoreError as error:
-            return [one._replace(error=one.error or _unrecorded(error)) for one in ended]
+            return [one if one.error else one._replace(error=_unrecorded(error), unrecorded=True) for one in ended]
         return [one._replace(dropped=force and one.error is not None) for one in ended]
 
     # Those that are known need no more threads than there are of them.

@@ -10,7 +10,7 @@ import socket
 import ssl
 import typing as t
 
-from ..errors import ApiError
+from ..errors import ApiError, mask_keys
 from .certificates import CERTIFICATE_VARIABLES
 from .endpoint import ENDPOINT_SETTINGS
 from .proxies import Proxy
@@ -25,7 +25,6 @@ _EXPIRED, _NOT_YET_VALID = 10, 9
 _OTHER_NAMES = (62, 64)
 #: What OpenSSL says when the other side answers a TLS handshake in plain text.
 _PLAIN_TEXT = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG")
-_SECRET = re.compile(r"sk-[A-Za-z0-9_*.\-]{4,}")
 _SPEND_LIMIT = re.compile(r"(project|organization)_spend_limit_exceeded")
 _LONGEST_REASON = 80
 _T = t.TypeVar("_T", bound=BaseException)
@@ -170,7 +169,7 @@ def _advice(status: int, code: str, message: str, param: str) -> str:
 
 def redact(text: str, key: str) -> str:
     """Return somebody else's text on one line and without keys, whoever put them there."""
-    text = _SECRET.sub("sk-***", text.replace(key, "***"))
+    text = mask_keys(text.replace(key, "***"))
     return " ".join(text.split())[:500].rstrip(".")
 
 
