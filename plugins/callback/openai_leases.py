@@ -15,7 +15,7 @@ author:
 version_added: 0.1.0
 short_description: Revoke the run's OpenAI leases when the run ends
 description:
-    - Revokes the leases that the run's lookups took, when the run ends, also by a failure or by a signal such as SIGINT, SIGTERM or
+  - Revokes the leases that the run's lookups took, when the run ends, also by a failure or by a signal such as SIGINT, SIGTERM or
     SIGHUP.
   - Leaves the leases of M(ephemeral.openai.openai_creds) tasks, since their credentials are meant to be delivered and to outlive the
     run.
@@ -27,7 +27,7 @@ requirements:
 options:
   revoke:
     description:
-            - When to revoke. A run has failed if a host failed or was unreachable, or if the run was interrupted.
+      - When to revoke. A run has failed if a host failed or was unreachable, or if the run was interrupted.
       - Leases that are not revoked live until they end.
       - An unknown value is reported at the start of the run, and V(always) counts.
     type: str
@@ -40,7 +40,7 @@ options:
         key: revoke
   include_tasks:
     description:
-            - Also revoke the leases of M(ephemeral.openai.openai_creds) tasks.
+      - Also revoke the leases of M(ephemeral.openai.openai_creds) tasks.
       - A value that is neither true nor false is reported at the start of the run, and V(false) counts.
     type: bool
     default: false

@@ -29,7 +29,7 @@ options:
     choices: [vaulted_file, vault_kv]
   store_path:
     description:
-            - Folder of the V(vaulted_file) store, on a local file system. It is created with mode C(0700). If others can use it, their access
+      - Folder of the V(vaulted_file) store, on a local file system. It is created with mode C(0700). If others can use it, their access
         is taken away.
       - It must be an absolute path, or begin with C(~) or an environment variable that makes it absolute. Only in C(ansible.cfg) may it
         be relative; it is then relative to the folder of that file.

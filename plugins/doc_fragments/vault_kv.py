@@ -17,7 +17,7 @@ requirements:
 options:
   url:
     description:
-            - Address of HashiCorp Vault or OpenBao. This option and all that follow are for O(store=vault_kv).
+      - Address of HashiCorp Vault or OpenBao. This option and all that follow are for O(store=vault_kv).
       - The address may end in C(/v1) or C(/ui). A Unix socket is refused.
       - The options have the names and sources of C(community.hashi_vault), whose section in C(ansible.cfg) is C([hashi_vault_collection]).
         Each can also come from an environment variable of this collection, which comes before those of the other collection. AWX credential
@@ -35,7 +35,7 @@ options:
     type: raw
   ca_cert:
     description:
-            - File or folder with the certificates to trust. The default is E(REQUESTS_CA_BUNDLE), then E(CURL_CA_BUNDLE), or else the certificates
+      - File or folder with the certificates to trust. The default is E(REQUESTS_CA_BUNDLE), then E(CURL_CA_BUNDLE), or else the certificates
         that come with Python's requests.
       - Also the variable C(ansible_hashi_vault_ca_cert), E(OPENAI_CREDS_VAULT_CA_CERT),
         E(ANSIBLE_HASHI_VAULT_CA_CERT), or C(ca_cert) in C(ansible.cfg).
@@ -44,7 +44,7 @@ options:
     aliases: [cacert]
   validate_certs:
     description:
-            - Whether to check the server's certificate. Without this check, anybody between you and the server can read all secrets.
+      - Whether to check the server's certificate. Without this check, anybody between you and the server can read all secrets.
       - Also the variable C(ansible_hashi_vault_validate_certs) or E(OPENAI_CREDS_VAULT_VALIDATE_CERTS).
         After these the opposite of E(BAO_SKIP_VERIFY), then of E(VAULT_SKIP_VERIFY).
         The default is V(true).
@@ -58,19 +58,19 @@ options:
     type: str
   timeout:
     description:
-            - How many seconds to wait for one answer.
+      - How many seconds to wait for one answer.
       - Also the variable C(ansible_hashi_vault_timeout), E(OPENAI_CREDS_VAULT_TIMEOUT),
         E(ANSIBLE_HASHI_VAULT_TIMEOUT), or C(timeout) in C(ansible.cfg). The default is 30.
     type: int
   retries:
     description:
-            - How often at most to repeat a request that fails for a temporary reason. In a dictionary only C(total) counts.
+      - How often at most to repeat a request that fails for a temporary reason. In a dictionary only C(total) counts.
       - Also the variable C(ansible_hashi_vault_retries), E(OPENAI_CREDS_VAULT_RETRIES),
         E(ANSIBLE_HASHI_VAULT_RETRIES), or C(retries) in C(ansible.cfg).
     type: raw
   retry_action:
     description:
-            - Whether to warn when a request is repeated.
+      - Whether to warn when a request is repeated.
       - Also the variable C(ansible_hashi_vault_retry_action), E(OPENAI_CREDS_VAULT_RETRY_ACTION),
         E(ANSIBLE_HASHI_VAULT_RETRY_ACTION), or C(retry_action) in C(ansible.cfg).
         The default is V(warn).
@@ -135,7 +135,7 @@ options:
     type: str
   role_id:
     description:
-            - The role's id with O(auth_method=approle). The role's name with O(auth_method=jwt), O(auth_method=kubernetes) and
+      - The role's id with O(auth_method=approle). The role's name with O(auth_method=jwt), O(auth_method=kubernetes) and
         O(auth_method=cert). With O(auth_method=cert) it may be left out; then all roles are tried.
       - Also the variable C(ansible_hashi_vault_role_id), E(OPENAI_CREDS_VAULT_ROLE_ID),
         E(ANSIBLE_HASHI_VAULT_ROLE_ID), or C(role_id) in C(ansible.cfg).
@@ -147,20 +147,20 @@ options:
     type: str
   jwt:
     description:
-            - The JSON Web Token, with O(auth_method=jwt) and O(auth_method=kubernetes). With O(auth_method=kubernetes) the default is the token of
+      - The JSON Web Token, with O(auth_method=jwt) and O(auth_method=kubernetes). With O(auth_method=kubernetes) the default is the token of
         the pod's service account.
       - Also E(OPENAI_CREDS_VAULT_JWT) or E(ANSIBLE_HASHI_VAULT_JWT).
     type: str
   cert_auth_public_key:
     description:
-            - File with the client certificate in PEM format, with O(auth_method=cert). With other methods it is sent too if the server asks for it.
+      - File with the client certificate in PEM format, with O(auth_method=cert). With other methods it is sent too if the server asks for it.
       - Also the variable C(ansible_hashi_vault_cert_auth_public_key), E(OPENAI_CREDS_VAULT_CERT_AUTH_PUBLIC_KEY),
         E(ANSIBLE_HASHI_VAULT_CERT_AUTH_PUBLIC_KEY),
         or C(cert_auth_public_key) in C(ansible.cfg). After these E(BAO_CLIENT_CERT), then E(VAULT_CLIENT_CERT).
     type: path
   cert_auth_private_key:
     description:
-            - File with the private key of the certificate, in PEM format and not encrypted.
+      - File with the private key of the certificate, in PEM format and not encrypted.
       - Also the variable C(ansible_hashi_vault_cert_auth_private_key), E(OPENAI_CREDS_VAULT_CERT_AUTH_PRIVATE_KEY),
         E(ANSIBLE_HASHI_VAULT_CERT_AUTH_PRIVATE_KEY),
         or C(cert_auth_private_key) in C(ansible.cfg). After these E(BAO_CLIENT_KEY), then E(VAULT_CLIENT_KEY).

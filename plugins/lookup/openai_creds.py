@@ -15,7 +15,7 @@ version_added: 0.1.0
 short_description: A short-lived OpenAI credential for a role
 description:
   - Issues a credential from a role and returns it, as M(ephemeral.openai.openai_creds) does.
-    - Ansible evaluates a variable again each time it is used, in the worker of each host. By default all evaluations of one run
+  - Ansible evaluates a variable again each time it is used, in the worker of each host. By default all evaluations of one run
     get the same credential.
   - The lease ends with the run. The callback P(ephemeral.openai.openai_leases#callback) revokes it when the run ends. Without the
     callback, the next M(ephemeral.openai.openai_cleanup) on the same machine does.
@@ -23,16 +23,16 @@ description:
   - The keyword C(environment) has no effect on lookups. Use options or variables.
 options:
   _terms:
-        description: Names of roles. With several, the credentials are issued at the same time and returned in order.
+    description: Names of roles. With several, the credentials are issued at the same time and returned in order.
     type: list
     elements: str
     required: true
   ttl:
-        description: How long the credential lives. More than the role's C(max_ttl) is an error. Defaults to the role's ttl.
+    description: How long the credential lives. More than the role's C(max_ttl) is an error. Defaults to the role's ttl.
     type: str
   reuse:
     description:
-            - V(run) gives a run one credential for the same role, O(ttl) and mount. Leaving O(ttl) out is not the same as giving the
+      - V(run) gives a run one credential for the same role, O(ttl) and mount. Leaving O(ttl) out is not the same as giving the
         role's own ttl.
       - V(none) issues a new credential for every evaluation.
     type: str
@@ -41,7 +41,7 @@ options:
   min_remaining:
     description:
       - With O(reuse=run), a new credential is issued when less than this is left.
-            - If it is not shorter than the ttl of the credential, half of the ttl counts instead.
+      - If it is not shorter than the ttl of the credential, half of the ttl counts instead.
     type: str
     default: 5m
 requirements:

@@ -15,7 +15,7 @@ author:
 version_added: 0.1.0
 short_description: End what is due and finish what was interrupted
 description:
-    - Revokes every lease that is past its end, tries failed leases again, and finishes or takes back the work of runs that were
+  - Revokes every lease that is past its end, tries failed leases again, and finishes or takes back the work of runs that were
     killed. You can run it at any time, as often as you like, and on several controllers at once.
   - Also revokes the leases that a lookup took, if their run was on this machine and is over. This happens where the callback
     P(ephemeral.openai.openai_leases#callback) is not enabled or the run was killed.
@@ -26,7 +26,7 @@ description:
 options:
   orphans:
     description:
-            - What to do with service accounts at OpenAI that an interrupted run of this mount has made and whose key nobody has. They
+      - What to do with service accounts at OpenAI that an interrupted run of this mount has made and whose key nobody has. They
         are recognised by the exact name that the run recorded before, and never by how a name looks.
       - V(report) lists them and leaves them until their lease would have ended. V(delete) deletes them now. V(ignore) does not
         look for them until then.
@@ -34,15 +34,15 @@ options:
     choices: [report, delete, ignore]
     default: report
   max_concurrency:
-        description: How many calls to OpenAI to make at the same time.
+    description: How many calls to OpenAI to make at the same time.
     type: int
     default: 16
   limit:
-        description: How many leases to act on at most. Unlimited if omitted.
+    description: How many leases to act on at most. Unlimited if omitted.
     type: int
   grace:
     description:
-            - Unfinished work of a process that cannot be seen from here, such as one on another machine, is left alone until it is
+      - Unfinished work of a process that cannot be seen from here, such as one on another machine, is left alone until it is
         this old. Work of a process on this machine is left alone exactly as long as the process runs.
     type: str
     default: 10m
@@ -67,7 +67,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 revoked:
-    description: Ids of the leases that were revoked.
+  description: Ids of the leases that were revoked.
   returned: always
   type: list
   elements: str
@@ -86,12 +86,12 @@ rotated:
   returned: always
   type: bool
 admin_api_keys:
-    description: Ids of the admin keys that were deleted because a rotation had replaced them, or because nobody can use them.
+  description: Ids of the admin keys that were deleted because a rotation had replaced them, or because nobody can use them.
   returned: always
   type: list
   elements: str
 orphans:
-    description: Service accounts that interrupted runs have made, whether or not they were deleted.
+  description: Service accounts that interrupted runs have made, whether or not they were deleted.
   returned: always
   type: list
   elements: dict
@@ -101,7 +101,7 @@ orphans:
       project_id: proj_abc123
 failures:
   description:
-        - What could not be ended, and why. It is not called C(failed), since Ansible uses that name for whether the task failed.
+    - What could not be ended, and why. It is not called C(failed), since Ansible uses that name for whether the task failed.
     - For an admin key, C(lease_id) is null and C(admin_api_key_id) is its id.
     - For what cannot be read in the store, C(lease_id) is null and C(error) names the place.
   returned: always

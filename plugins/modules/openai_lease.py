@@ -15,7 +15,7 @@ author:
 version_added: 0.1.0
 short_description: Renew or revoke leases
 description:
-    - Revoking deletes the service account, and so its key, at OpenAI. An account that is already gone counts as revoked.
+  - Revoking deletes the service account, and so its key, at OpenAI. An account that is already gone counts as revoked.
   - A lease that is being issued is revoked as well. The process that issues it takes the credential back and fails.
   - Keys end first. If the store cannot be written, they end at OpenAI all the same. The task then fails, since the records stay.
   - Renewing sets a new end of the lease, counted from now, also at OpenAI. It can be later or earlier than the old end, but not
@@ -24,15 +24,15 @@ options:
   lease_id:
     description:
       - One lease. Give this or O(prefix).
-            - In check mode it may be null, as M(ephemeral.openai.openai_creds) returns it in check mode.
+      - In check mode it may be null, as M(ephemeral.openai.openai_creds) returns it in check mode.
     type: str
   prefix:
     description:
-            - All leases whose id begins with this prefix, part by part, as in V(openai/creds/my-role/). Must begin with the mount.
+      - All leases whose id begins with this prefix, part by part, as in V(openai/creds/my-role/). Must begin with the mount.
     type: str
   state:
     description:
-            - What to do with the leases. Revoking a lease that does not exist changes nothing. If no lease begins with O(prefix),
+      - What to do with the leases. Revoking a lease that does not exist changes nothing. If no lease begins with O(prefix),
         there is a warning.
       - If something in the store cannot be read, the other leases are revoked or renewed. Then the task fails, and its message
         names the place.
@@ -41,7 +41,7 @@ options:
     choices: [revoked, renewed]
     default: revoked
   increment:
-        description: With O(state=renewed), how long the lease lives from now. Defaults to the ttl that it was issued with.
+    description: With O(state=renewed), how long the lease lives from now. Defaults to the ttl that it was issued with.
     type: str
   force:
     description: With O(state=revoked), drop the record even if OpenAI refuses to delete the account.
@@ -76,11 +76,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-    description: Says that no lease was found.
+  description: Says that no lease was found.
   returned: when none was
   type: str
 leases:
-    description: The leases that were renewed, as they are afterwards, or that were revoked, as they were before.
+  description: The leases that were renewed, as they are afterwards, or that were revoked, as they were before.
   returned: always
   type: list
   elements: dict
@@ -95,7 +95,7 @@ leases:
       returned: success
     status:
       description:
-                - V(active), V(expired) (past its end and not cleaned up yet), V(pending) (its issue or revocation has begun and not
+        - V(active), V(expired) (past its end and not cleaned up yet), V(pending) (its issue or revocation has begun and not
           finished) or V(failed) (OpenAI refused to end it).
       type: str
       returned: success
@@ -128,15 +128,15 @@ leases:
       type: str
       returned: success
     issued_by:
-            description: Who issued it. It has C(user) and C(controller), with ansible-playbook also C(playbook), and in AWX also C(job).
+      description: Who issued it. It has C(user) and C(controller), with ansible-playbook also C(playbook), and in AWX also C(job).
       type: dict
       returned: success
     error:
-            description: Why it could not be ended.
+      description: Why it could not be ended.
       type: str
       returned: when RV(leases[].status=failed)
     attempts:
-            description: How often ending it was tried.
+      description: How often ending it was tried.
       type: int
       returned: when RV(leases[].status=failed)
 """

@@ -15,24 +15,24 @@ author:
 version_added: 0.1.0
 short_description: Show leases
 description:
-    - Returns leases, never with a key. Without options, it returns all leases of the mount.
+  - Returns leases, never with a key. Without options, it returns all leases of the mount.
   - If something in the store cannot be read, it returns the other leases, with a warning that names the place.
   - If it finds none and the mount is not configured, a warning names the store in which it has looked.
 options:
   lease_id:
-        description: Return only this lease.
+    description: Return only this lease.
     type: str
   prefix:
-        description: Return only leases whose id begins with this prefix, part by part.
+    description: Return only leases whose id begins with this prefix, part by part.
     type: str
   role:
-        description: Return only leases of this role.
+    description: Return only leases of this role.
     type: str
   expiring_within:
-        description: Return only leases that end within this time from now, or are past their end.
+    description: Return only leases that end within this time from now, or are past their end.
     type: str
   status:
-        description: Return only leases with this status.
+    description: Return only leases with this status.
     type: str
     choices: [active, expired, pending, failed]
 extends_documentation_fragment:
@@ -73,7 +73,7 @@ leases:
       returned: success
     status:
       description:
-                - V(active), V(expired) (past its end and not cleaned up yet), V(pending) (its issue or revocation has begun and not
+        - V(active), V(expired) (past its end and not cleaned up yet), V(pending) (its issue or revocation has begun and not
           finished) or V(failed) (OpenAI refused to end it).
       type: str
       returned: success
@@ -106,15 +106,15 @@ leases:
       type: str
       returned: success
     issued_by:
-            description: Who issued it. It has C(user) and C(controller), with ansible-playbook also C(playbook), and in AWX also C(job).
+      description: Who issued it. It has C(user) and C(controller), with ansible-playbook also C(playbook), and in AWX also C(job).
       type: dict
       returned: success
     error:
-            description: Why it could not be ended.
+      description: Why it could not be ended.
       type: str
       returned: when RV(leases[].status=failed)
     attempts:
-            description: How often ending it was tried.
+      description: How often ending it was tried.
       type: int
       returned: when RV(leases[].status=failed)
 """

@@ -15,23 +15,23 @@ author:
 version_added: 0.1.0
 short_description: Register an OpenAI project under a name
 description:
-    - Gives the id of an OpenAI project a name that roles can use.
+  - Gives the id of an OpenAI project a name that roles can use.
   - A project that a role uses cannot be deleted.
   - An update changes only what the task gives.
 options:
   name:
-        description: Name of the project in this mount.
+    description: Name of the project in this mount.
     type: str
     required: true
   project_id:
     description: The project's id at OpenAI. Required for a new project.
     type: str
   description:
-        description: What the project is for. The default applies to a new project; otherwise, if omitted, the stored text stays.
+    description: What the project is for. The default applies to a new project; otherwise, if omitted, the stored text stays.
     type: str
     default: ""
   state:
-        description: Whether the project is to be registered.
+    description: Whether the project is to be registered.
     type: str
     choices: [present, absent]
     default: present

@@ -18,7 +18,7 @@ description:
   - Returns the registered projects, sorted by name.
 options:
   name:
-        description: Return only this project. If it is not registered, the list is empty.
+    description: Return only this project. If it is not registered, the list is empty.
     type: str
 extends_documentation_fragment:
   - ephemeral.openai.store

@@ -15,7 +15,7 @@ author:
 version_added: 0.1.0
 short_description: Define how to make a dynamic OpenAI credential
 description:
-    - A role defines in which project service accounts are made, what they are called, and how long they live.
+  - A role defines in which project service accounts are made, what they are called, and how long they live.
   - An update changes only what the task gives. The defaults apply to a new role.
   - Changing or deleting a role does not affect its leases, since a lease holds everything that is needed to end it.
 options:
@@ -26,14 +26,14 @@ options:
   project:
     description:
       - A project registered with M(ephemeral.openai.openai_project). A new role needs this or O(project_id).
-            - It replaces a stored O(project_id), and O(project_id) replaces it.
+      - It replaces a stored O(project_id), and O(project_id) replaces it.
     type: str
   project_id:
     description: A project's id at OpenAI. A new role needs this or O(project).
     type: str
   service_account_name_template:
     description:
-            - Template for the names of service accounts. C({{.RoleName}}), C({{.RandomSuffix}}) (8 characters) and C({{.ProjectName}})
+      - Template for the names of service accounts. C({{.RoleName}}), C({{.RandomSuffix}}) (8 characters) and C({{.ProjectName}})
         are replaced. Since Jinja2 would evaluate these braces, mark such a template with C(!unsafe), or write C({role_name}),
         C({random_suffix}) and C({project_name}) instead.
       - A template is refused if it has no random suffix, or gives a name that is not valid.
@@ -41,15 +41,15 @@ options:
     type: str
     default: "vault-{{.RoleName}}-{{.RandomSuffix}}"
   service_account_description:
-        description: What the service accounts are for. It is stored with the role only, since OpenAI has no field for it.
+    description: What the service accounts are for. It is stored with the role only, since OpenAI has no field for it.
     type: str
     default: Service account created by ephemeral.openai
   ttl:
-        description: How long a credential lives unless the request gives a ttl, in seconds or as C(90s), C(30m), C(1h30m), C(7d).
+    description: How long a credential lives unless the request gives a ttl, in seconds or as C(90s), C(30m), C(1h30m), C(7d).
     type: str
     default: 1h
   max_ttl:
-        description: How long a credential may live at most, renewals included.
+    description: How long a credential may live at most, renewals included.
     type: str
     default: 24h
   renewable:
@@ -58,18 +58,18 @@ options:
     default: true
   scopes:
     description:
-            - What the keys may be used for, such as V(api.model.read). Keys of a role without scopes may do all that the project
+      - What the keys may be used for, such as V(api.model.read). Keys of a role without scopes may do all that the project
         allows.
       - An empty list is refused, since at OpenAI it would mean all permissions. To remove the scopes of a role, delete it with
         O(state=absent) and define it again without them. This does not affect its leases.
     type: list
     elements: str
   native_expiry:
-        description: Let OpenAI itself end the key at the lease's end, whether or not cleanup runs.
+    description: Let OpenAI itself end the key at the lease's end, whether or not cleanup runs.
     type: bool
     default: true
   state:
-        description: Whether the role is to exist.
+    description: Whether the role is to exist.
     type: str
     choices: [present, absent]
     default: present
@@ -114,7 +114,7 @@ RETURN = r"""
 role:
   description:
     - The role; null when it is absent. Durations are in seconds.
-        - You can give it back to this module, since a null counts as not given.
+    - You can give it back to this module, since a null counts as not given.
   returned: success
   type: dict
   sample:

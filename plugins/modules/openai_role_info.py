@@ -18,7 +18,7 @@ description:
   - Returns the roles, sorted by name.
 options:
   name:
-        description: Return only this role. If it does not exist, the list is empty.
+    description: Return only this role. If it does not exist, the list is empty.
     type: str
 extends_documentation_fragment:
   - ephemeral.openai.store

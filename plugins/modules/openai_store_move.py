@@ -15,7 +15,7 @@ author:
 version_added: 0.1.0
 short_description: Move a mount to another store
 description:
-    - Moves all state of a mount, the admin key, definitions and leases, from vaulted files to Vault KV or back. Lease ids stay
+  - Moves all state of a mount, the admin key, definitions and leases, from vaulted files to Vault KV or back. Lease ids stay
     the same.
   - Give the options of both stores. Each store uses its own. O(store) itself does not matter.
   - If the move is interrupted, run the task again to finish it. Until then nobody can use the mount in either store. After the
@@ -23,18 +23,18 @@ description:
   - Refuses to begin while other runs or tasks work on the mount.
 options:
   from:
-        description: The store that holds the mount.
+    description: The store that holds the mount.
     type: str
     required: true
     choices: [vaulted_file, vault_kv]
   to:
-        description: The store that is to hold it.
+    description: The store that is to hold it.
     type: str
     required: true
     choices: [vaulted_file, vault_kv]
   grace:
     description:
-            - Unfinished work of a process that cannot be seen from here, such as one on another machine, counts as going on until it
+      - Unfinished work of a process that cannot be seen from here, such as one on another machine, counts as going on until it
         is this old.
     type: str
     default: 10m
@@ -55,7 +55,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 moved:
-    description: How many leases and records of unfinished work this task has moved; in check mode, how many there are.
+  description: How many leases and records of unfinished work this task has moved; in check mode, how many there are.
   returned: success
   type: int
 """
