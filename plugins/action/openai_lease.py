@@ -92,10 +92,7 @@ class ActionModule(OpenAIAction):
         if dropped := [one for _record, one in became if one.dropped]:
             result["warnings"] = [f"dropped, but not gone: {one.error}" for one in dropped]
         if left:
-            others = ", ".join(one.lease["lease_id"] for one in left[1:])
-            msg = (
-                f"{len(left)} of {len(became)} lease(s) could not be revoked: {left[0].lease['lease_id']}: {left[0].error}"
-                f"{f'; also {others}' if others else ''}"
-            )
+            ids = ", ".join(one.lease["lease_id"] for one in left)
+            msg = f"{len(left)} of {len(became)} lease(s) could not be revoked: {left[0].error}; left: {ids}"
             result.update(failed=True, msg=msg, changed=len(left) < len(became))
         return result

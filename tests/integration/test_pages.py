@@ -194,7 +194,8 @@ def _new_password(reader: Reader) -> None:
 
 
 def _use_new_password(reader: Reader) -> None:
-    (reader.session.cwd / "new-password").replace(reader.session.cwd / "vault-password")
+    """From then on Ansible is given the new password. The file stays for who rekeys once more, with a vault id."""
+    (reader.session.cwd / "vault-password").write_text((reader.session.cwd / "new-password").read_text())
 
 
 def _no_engine(reader: Reader) -> None:
@@ -264,7 +265,10 @@ PREPARE: dict[tuple[str, str], t.Callable[[Reader], None]] = {
         "docs/store.md",
         "ansible-vault view ~/.ansible/openai_creds/openai/definitions.*    # shows the admin key, also one that a rotation is about to go over to",
     ): _lease,
-    ("docs/store.md", "- name: Work in the second organization"): _use_new_password,
+    (
+        "docs/store.md",
+        "find ~/.ansible/openai_creds -name '*.*.*.*' -type f -exec ansible-vault rekey --new-vault-id prod@new-password {} +",
+    ): _use_new_password,
     ("docs/vault.md", "vault secrets enable -path=secret -version=2 kv"): _no_engine,
     ("docs/vault.md", 'path "secret/data/openai_creds/*" {'): _engine_is_there,
     ("docs/vault.md", "vault kv metadata put -mount=secret -max-versions=1 openai_creds/openai/definitions"): _login,

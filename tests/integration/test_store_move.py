@@ -128,7 +128,9 @@ def test_everything_is_there_afterwards_and_works(nodes: Nodes, double: Double, 
         held(nodes.mount(from_))
     assert moved(nodes.mount(from_), nodes.mount(to), to) is None
     later = nodes.mount(to)
-    later.clock = lambda: before[leases[2]][1] + 1
+    due = before[leases[2]][1] + 1
+    double.clock(due - time.time())
+    later.clock = lambda: due
     result = cleanup(later, orphans="delete", max_concurrency=4, limit=None, grace=0, dry_run=False)
     assert sorted(result["revoked"]) == sorted(leases[1:]) and result["active"] == 1
     assert revoke(later, matching(later, None))[0].error is None

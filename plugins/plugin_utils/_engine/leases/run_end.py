@@ -10,6 +10,7 @@ import itertools
 import time
 import typing as t
 
+from ..errors import UnreadableError
 from ..mount import Mount
 from ..run.processes import this_run
 from ..store.base import Data, Document, readable
@@ -70,7 +71,7 @@ def forget_claims(mount: Mount, *, leases_stay: bool) -> None:
     gone = []
     for claim in _claims(mount):
         spent = claim.data["kind"] == "spent"
-        if (spent or _has_lease(mount, claim)) if leases_stay else (spent and not _live_leases(mount, claim)):
+        if (spent or _has_lease(mount, claim)) if leases_stay else (spent and not _may_live(mount, claim)):
             gone.append(claim.path)
     if gone:
         mount.store.delete(*gone)
@@ -84,9 +85,14 @@ def _ignore(_unreadable: object) -> None:
     """Leave to cleanup what cannot be read: it tells of it."""
 
 
-def _live_leases(mount: Mount, claim: Document) -> list[Document]:
-    return list(read_leases(mount, leases_of(claim)))
+def _may_live(mount: Mount, claim: Document) -> bool:
+    """Say whether a lease of a claim may still be on record."""
+    unread: list[UnreadableError] = []
+    return any(True for _lease in read_leases(mount, leases_of(claim), unread.append)) or bool(unread)
 
 
 def _has_lease(mount: Mount, claim: Document) -> bool:
-    return read_lease(mount, claim.data["lease"]["lease_id"]) is not None
+    try:
+        return read_lease(mount, claim.data["lease"]["lease_id"]) is not None
+    except UnreadableError:
+        return True  # There is one.
