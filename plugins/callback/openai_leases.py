@@ -15,18 +15,21 @@ author:
 version_added: 0.1.0
 short_description: Revoke the run's OpenAI leases when the run ends
 description:
-  - When the run ends, also by a failure or by a signal such as SIGINT, SIGTERM or SIGHUP, revokes the leases that its lookups took.
-  - Leases from M(ephemeral.openai.openai_creds) tasks are left, since those are made to be delivered and to outlive the run.
-  - A run that is killed with SIGKILL revokes nothing; the next M(ephemeral.openai.openai_cleanup) on the same machine does.
-  - What it says goes to standard error, so that it does not get into the output of a callback such as C(ansible.posix.json).
+  - Revokes the leases that the run's lookups took, when the run ends, also by a failure or by a signal such as SIGINT, SIGTERM or
+    SIGHUP.
+  - Leaves the leases of M(ephemeral.openai.openai_creds) tasks, since their credentials are meant to be delivered and to outlive the
+    run.
+  - If a run is killed with SIGKILL, the callback cannot revoke anything. The next M(ephemeral.openai.openai_cleanup) on the same machine
+    does.
+  - Writes to standard error, so that its messages do not mix with the output of a callback such as C(ansible.posix.json).
 requirements:
   - enable it with C(callbacks_enabled = ephemeral.openai.openai_leases) in C(ansible.cfg)
 options:
   revoke:
     description:
-      - When to revoke. A run is a failure if a host failed or was unreachable, or if it was interrupted.
-      - The leases of a run that is told to leave them live until they end.
-      - Another value is reported at the start of the run, and V(always) counts.
+      - When to revoke. A run has failed if a host failed or was unreachable, or if the run was interrupted.
+      - Leases that are not revoked live until they end.
+      - An unknown value is reported at the start of the run, and V(always) counts.
     type: str
     choices: [always, on_success, on_failure]
     default: always
@@ -37,7 +40,7 @@ options:
         key: revoke
   include_tasks:
     description:
-      - Also revoke the leases from M(ephemeral.openai.openai_creds) tasks.
+      - Also revoke the leases of M(ephemeral.openai.openai_creds) tasks.
       - A value that is neither true nor false is reported at the start of the run, and V(false) counts.
     type: bool
     default: false

@@ -20,12 +20,12 @@ attributes:
     description: Can run in C(check_mode) and report what it would change, without changing anything.
     support: full
   diff_mode:
-    description: Returns what has changed, or would, in C(diff_mode), with secrets masked.
+    description: Returns what has changed, or would change, in C(diff_mode), with secrets masked.
     support: none
   action:
     description: Runs on the controller, whatever the host of the task is. No secret travels to a managed host.
     support: full
-    details: C(become) has no effect, since no other user is needed.
+    details: C(become) has no effect. The module runs as the user who runs Ansible.
   async:
     description: Can be run in the background with C(async).
     support: none
@@ -37,7 +37,7 @@ attributes:
   environment:
     description: Honours the keyword C(environment) of a play, block or task.
     support: partial
-    details: For what this collection reads from the environment. C(HOME) and C(ANSIBLE_HOME) have no effect, so that state stays where it is.
+    details: Only for the variables that this collection reads. C(HOME) and C(ANSIBLE_HOME) have no effect, so that the state stays where it is.
 """
 
     # A fragment does not override what one before it says: list these before the one above.

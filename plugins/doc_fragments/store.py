@@ -29,10 +29,10 @@ options:
     choices: [vaulted_file, vault_kv]
   store_path:
     description:
-      - Folder of the V(vaulted_file) store, on a local file system. It is created with mode C(0700), and closed to others if it
-        is open to them.
-      - It must be an absolute path, or begin with C(~) or an environment variable that makes it one. Only in C(ansible.cfg) may it be
-        relative, to the folder of that file.
+      - Folder of the V(vaulted_file) store, on a local file system. It is created with mode C(0700). If others can use it, their access
+        is taken away.
+      - It must be an absolute path, or begin with C(~) or an environment variable that makes it absolute. Only in C(ansible.cfg) may it
+        be relative; it is then relative to the folder of that file.
       - Also the variable C(openai_creds_store_path), E(OPENAI_CREDS_STORE_PATH), or C(store_path) in section C([openai_creds]) of C(ansible.cfg).
         The default is C(openai_creds) in Ansible's home, C(~/.ansible).
     type: path

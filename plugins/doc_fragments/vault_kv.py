@@ -17,25 +17,26 @@ requirements:
 options:
   url:
     description:
-      - Address of HashiCorp Vault or OpenBao, for O(store=vault_kv), which all options from here on are for.
-      - An address with C(/v1) or C(/ui) behind it is understood. A Unix socket is not.
-      - They have the names and sources of C(community.hashi_vault), whose section in C(ansible.cfg) is C([hashi_vault_collection]).
-        Each can also come from an environment variable of this collection, which goes before those of the other one.
-        AWX lets credential types set these, but no variable that begins with C(ANSIBLE_).
+      - Address of HashiCorp Vault or OpenBao. This option and all that follow are for O(store=vault_kv).
+      - The address may end in C(/v1) or C(/ui). A Unix socket is refused.
+      - The options have the names and sources of C(community.hashi_vault), whose section in C(ansible.cfg) is C([hashi_vault_collection]).
+        Each can also come from an environment variable of this collection, which comes before those of the other collection. AWX credential
+        types can set these, but no variables that begin with C(ANSIBLE_).
       - Also the variable C(ansible_hashi_vault_url) or C(ansible_hashi_vault_addr), E(OPENAI_CREDS_VAULT_URL),
         E(ANSIBLE_HASHI_VAULT_ADDR), or C(url) in C(ansible.cfg).
         After these E(BAO_ADDR), then E(VAULT_ADDR).
     type: str
   proxies:
     description:
-      - The proxy for C(http) and C(https), or a dictionary with one for each. The default is what E(HTTPS_PROXY), E(HTTP_PROXY), E(ALL_PROXY)
-        and E(NO_PROXY) say. A SOCKS proxy needs the Python package PySocks.
+      - The proxy for C(http) and C(https), or a dictionary with one for each. The defaults are E(HTTPS_PROXY), E(HTTP_PROXY), E(ALL_PROXY)
+        and E(NO_PROXY). A SOCKS proxy needs the Python package PySocks.
       - Also the variable C(ansible_hashi_vault_proxies), E(OPENAI_CREDS_VAULT_PROXIES),
         E(ANSIBLE_HASHI_VAULT_PROXIES), or C(proxies) in C(ansible.cfg).
     type: raw
   ca_cert:
     description:
-      - File or folder with the certificates to trust. The default is what E(REQUESTS_CA_BUNDLE) names, or else the ones that come with Python's requests.
+      - File or folder with the certificates to trust. The default is E(REQUESTS_CA_BUNDLE), then E(CURL_CA_BUNDLE), or else the certificates
+        that come with Python's requests.
       - Also the variable C(ansible_hashi_vault_ca_cert), E(OPENAI_CREDS_VAULT_CA_CERT),
         E(ANSIBLE_HASHI_VAULT_CA_CERT), or C(ca_cert) in C(ansible.cfg).
         After these E(BAO_CACERT), then E(VAULT_CACERT), then E(BAO_CAPATH), then E(VAULT_CAPATH).
@@ -43,7 +44,7 @@ options:
     aliases: [cacert]
   validate_certs:
     description:
-      - Whether the server's certificate is checked. Without this, whoever is in between gets all secrets.
+      - Whether to check the server's certificate. Without this check, anybody between you and the server can read all secrets.
       - Also the variable C(ansible_hashi_vault_validate_certs) or E(OPENAI_CREDS_VAULT_VALIDATE_CERTS).
         After these the opposite of E(BAO_SKIP_VERIFY), then of E(VAULT_SKIP_VERIFY).
         The default is V(true).
@@ -57,19 +58,19 @@ options:
     type: str
   timeout:
     description:
-      - How many seconds to wait for an answer.
+      - How many seconds to wait for one answer.
       - Also the variable C(ansible_hashi_vault_timeout), E(OPENAI_CREDS_VAULT_TIMEOUT),
         E(ANSIBLE_HASHI_VAULT_TIMEOUT), or C(timeout) in C(ansible.cfg). The default is 30.
     type: int
   retries:
     description:
-      - How often a request is tried again at most when it fails for a reason that passes. Of a dictionary only C(total) counts.
+      - How often at most to repeat a request that fails for a temporary reason. In a dictionary only C(total) counts.
       - Also the variable C(ansible_hashi_vault_retries), E(OPENAI_CREDS_VAULT_RETRIES),
         E(ANSIBLE_HASHI_VAULT_RETRIES), or C(retries) in C(ansible.cfg).
     type: raw
   retry_action:
     description:
-      - Whether to warn when a request is tried again.
+      - Whether to warn when a request is repeated.
       - Also the variable C(ansible_hashi_vault_retry_action), E(OPENAI_CREDS_VAULT_RETRY_ACTION),
         E(ANSIBLE_HASHI_VAULT_RETRY_ACTION), or C(retry_action) in C(ansible.cfg).
         The default is V(warn).
@@ -134,8 +135,8 @@ options:
     type: str
   role_id:
     description:
-      - The role's id with O(auth_method=approle). The role's name with O(auth_method=jwt) and O(auth_method=kubernetes),
-        and with O(auth_method=cert), where leaving it out tries all.
+      - The role's id with O(auth_method=approle). The role's name with O(auth_method=jwt), O(auth_method=kubernetes) and
+        O(auth_method=cert). With O(auth_method=cert) it may be left out; then all roles are tried.
       - Also the variable C(ansible_hashi_vault_role_id), E(OPENAI_CREDS_VAULT_ROLE_ID),
         E(ANSIBLE_HASHI_VAULT_ROLE_ID), or C(role_id) in C(ansible.cfg).
     type: str
@@ -146,19 +147,20 @@ options:
     type: str
   jwt:
     description:
-      - The JSON Web Token, with O(auth_method=jwt) and O(auth_method=kubernetes). The default of the latter is the token of the pod's service account.
+      - The JSON Web Token, with O(auth_method=jwt) and O(auth_method=kubernetes). With O(auth_method=kubernetes) the default is the token of
+        the pod's service account.
       - Also E(OPENAI_CREDS_VAULT_JWT) or E(ANSIBLE_HASHI_VAULT_JWT).
     type: str
   cert_auth_public_key:
     description:
-      - File with the certificate in PEM format, with O(auth_method=cert). A server that wants one anyway gets it with all methods.
+      - File with the client certificate in PEM format, with O(auth_method=cert). With other methods it is sent too if the server asks for it.
       - Also the variable C(ansible_hashi_vault_cert_auth_public_key), E(OPENAI_CREDS_VAULT_CERT_AUTH_PUBLIC_KEY),
         E(ANSIBLE_HASHI_VAULT_CERT_AUTH_PUBLIC_KEY),
         or C(cert_auth_public_key) in C(ansible.cfg). After these E(BAO_CLIENT_CERT), then E(VAULT_CLIENT_CERT).
     type: path
   cert_auth_private_key:
     description:
-      - File with its private key in PEM format, not encrypted.
+      - File with the private key of the certificate, in PEM format and not encrypted.
       - Also the variable C(ansible_hashi_vault_cert_auth_private_key), E(OPENAI_CREDS_VAULT_CERT_AUTH_PRIVATE_KEY),
         E(ANSIBLE_HASHI_VAULT_CERT_AUTH_PRIVATE_KEY),
         or C(cert_auth_private_key) in C(ansible.cfg). After these E(BAO_CLIENT_KEY), then E(VAULT_CLIENT_KEY).

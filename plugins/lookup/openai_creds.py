@@ -15,30 +15,33 @@ version_added: 0.1.0
 short_description: A short-lived OpenAI credential for a role
 description:
   - Issues a credential from a role and returns it, as M(ephemeral.openai.openai_creds) does.
-  - Ansible evaluates a variable again each time it is used, in each host's worker. By default all evaluations of one run
-    get the same credential, however many there are, and at whatever instant.
-  - In check mode nothing is created. The credential returned has a placeholder for a key and no lease id.
+  - Ansible evaluates a variable again each time it is used, in the worker of each host. By default all evaluations of one run
+    get the same credential.
+  - The lease ends with the run. The callback P(ephemeral.openai.openai_leases#callback) revokes it when the run ends. Without the
+    callback, the next M(ephemeral.openai.openai_cleanup) on the same machine does.
+  - In check mode nothing is created. The credential has a placeholder as its key, and no lease id.
+  - The keyword C(environment) has no effect on lookups. Use options or variables.
 options:
   _terms:
-    description: Roles. Several are issued at once, and returned in order.
+    description: Names of roles. With several, the credentials are issued at the same time and returned in order.
     type: list
     elements: str
     required: true
   ttl:
-    description: How long the credential shall live. More than the role's C(max_ttl) is an error. Defaults to the role's.
+    description: How long the credential lives. More than the role's C(max_ttl) is an error. Defaults to the role's ttl.
     type: str
   reuse:
     description:
-      - V(run) gives one run one credential for the same role, O(ttl) and mount. Without O(ttl) is not the same as with
-        the role's own.
-      - V(none) issues one at every evaluation.
+      - V(run) gives a run one credential for the same role, O(ttl) and mount. Leaving O(ttl) out is not the same as giving the
+        role's own ttl.
+      - V(none) issues a new credential for every evaluation.
     type: str
     choices: [run, none]
     default: run
   min_remaining:
     description:
       - With O(reuse=run), a new credential is issued when less than this is left.
-      - If it is not shorter than what the credential was issued for, half of that counts instead.
+      - If it is not shorter than the ttl of the credential, half of the ttl counts instead.
     type: str
     default: 5m
 requirements:
@@ -55,7 +58,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Call OpenAI with a key of its own
+- name: Call OpenAI with a short-lived key
   vars:
     creds: "{{ lookup('ephemeral.openai.openai_creds', 'my-role') }}"
   ansible.builtin.uri:
@@ -64,7 +67,7 @@ EXAMPLES = r"""
       Authorization: "Bearer {{ creds.api_key }}"
   no_log: true
 
-- name: Two credentials at once, short ones
+- name: Take two credentials at once
   ansible.builtin.set_fact:
     pair: "{{ query('ephemeral.openai.openai_creds', 'my-role', 'model-reader', ttl='10m') }}"
   no_log: true

@@ -15,17 +15,17 @@ author:
 version_added: 0.1.0
 short_description: Rotate the admin key of a mount
 description:
-  - Makes a new admin key at OpenAI, stores it, proves that it works, puts it in the place of the old one, and deletes the old
-    one. At every instant the store holds an admin key that OpenAI accepts.
-  - Safe to run every minute, beside anything else, and on several controllers at once. While somebody else is rotating, it
-    says so in a warning and does nothing.
-  - First of all it finishes what an interrupted rotation has left, as M(ephemeral.openai.openai_cleanup) does. A rotation
-    that is finished so counts, and no other follows.
-  - When a rotation is due is set with M(ephemeral.openai.openai_config).
+  - Makes a new admin key at OpenAI, stores it, proves that it works, replaces the old key by it, and deletes the old key. At
+    every instant the store holds an admin key that OpenAI accepts.
+  - You can run it every minute, beside anything else, and on several controllers at once. While somebody else is rotating,
+    it warns and does nothing.
+  - It first finishes an interrupted rotation, as M(ephemeral.openai.openai_cleanup) does. If this rotates the key, it does
+    not rotate again.
+  - M(ephemeral.openai.openai_config) sets when a rotation is due.
 options:
   rotate:
     description:
-      - V(if_due) rotates when the period is over or the schedule says so.
+      - V(if_due) rotates if the period or schedule of the mount says that it is due.
       - V(always) rotates now.
     type: str
     choices: [if_due, always]
@@ -33,21 +33,22 @@ options:
   overlap:
     description:
       - How long the previous key stays valid. The first cleanup or rotation after that deletes it.
-      - Playbooks of this collection need none; when OpenAI refuses a key that has been rotated away, they go on with the new one.
+      - Playbooks of this collection need no overlap. If OpenAI refuses a key that has been rotated away, they go on with the new
+        one.
     type: str
     default: "0"
   expires_in:
     description:
       - Let OpenAI itself end the new key after this time, at most V(365d), whether or not it has been rotated by then.
-      - There is a warning if the next rotation is not before that, and one if it is late when a quarter of the time is left.
+      - There is a warning if the next rotation is not before that end, or if it is late when a quarter of the time is left.
     type: str
   new_admin_api_key:
     description:
-      - Do not make a key, but adopt this one, which was made elsewhere. It is proved to work before it is stored, and
-        replaces the stored one whether or not a rotation is due. Nothing changes if it is the stored one.
+      - Do not make a key, but adopt this one, which was made elsewhere. It is proved to work before it is stored. It replaces
+        the stored key whether or not a rotation is due. If it is the stored key, nothing changes.
     type: str
   new_admin_api_key_id:
-    description: Id of O(new_admin_api_key) at OpenAI. Required with it.
+    description: Id of O(new_admin_api_key) at OpenAI. Required with that option.
     type: str
 extends_documentation_fragment:
   - ephemeral.openai.store
@@ -75,19 +76,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rotated:
-  description: Whether the mount has another admin key now.
+  description: Whether the mount now has another admin key.
   returned: success
   type: bool
 admin_api_key_id:
-  description: Id of the mount's admin key. In check mode, that of the key before the rotation.
+  description: Id of the mount's admin key. In check mode, the id of the key before the rotation.
   returned: success
   type: str
 previous_admin_api_key_id:
-  description: Id of the key that was replaced; if none was, of the last one that has not ended yet; else null.
+  description: Id of the key that was replaced; if none was, of the latest previous key that has not ended yet; else null.
   returned: success
   type: str
 previous_admin_api_keys:
-  description: All admin keys that rotations have yet to end. With C(attempts), OpenAI has refused that so many times.
+  description: All admin keys that rotations have yet to end. C(attempts) is how often OpenAI has refused to end the key.
   returned: success
   type: list
   elements: dict
@@ -101,7 +102,7 @@ last_rotated:
   returned: success
   type: str
 next_rotation:
-  description: When it is to be rotated next, RFC 3339 in UTC; null if it is not to be.
+  description: When the next rotation is due, RFC 3339 in UTC; null if none is planned.
   returned: success
   type: str
 """

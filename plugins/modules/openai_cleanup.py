@@ -15,33 +15,35 @@ author:
 version_added: 0.1.0
 short_description: End what is due and finish what was interrupted
 description:
-  - Revokes every lease that is past its end, tries again what would not go before, and finishes or takes back the work of
-    runs that were killed. Safe to run at any time, as often as wanted, and on several controllers at once.
-  - Also finishes an interrupted rotation of the admin key, and deletes admin keys whose overlap is over, or which such a
+  - Revokes every lease that is past its end, tries failed leases again, and finishes or takes back the work of runs that were
+    killed. You can run it at any time, as often as you like, and on several controllers at once.
+  - Also revokes the leases that a lookup took, if their run was on this machine and is over. This happens where the callback
+    P(ephemeral.openai.openai_leases#callback) is not enabled or the run was killed.
+  - Also finishes an interrupted rotation of the admin key. Deletes admin keys whose overlap is over, and keys that such a
     rotation has made and nobody can use.
-  - Fails after it has done all it can, if something would not go, and for a mount that is not configured, since most likely
-    another mount or store is meant. In check mode that is a warning.
+  - If something could not be ended, it does all else first and then fails. It also fails if the mount is not configured, since
+    you most likely meant another mount or store. In check mode this is a warning.
 options:
   orphans:
     description:
-      - What to do about service accounts at OpenAI that an interrupted run of this mount has made and whose key nobody has.
-        They are known by the exact name in the record that the run wrote before; nothing is ever judged by how it looks.
-      - V(report) lists them and leaves them until their lease would have ended, V(delete) deletes them now, V(ignore) does
-        not look for them until then.
+      - What to do with service accounts at OpenAI that an interrupted run of this mount has made and whose key nobody has. They
+        are recognised by the exact name that the run recorded before, and never by how a name looks.
+      - V(report) lists them and leaves them until their lease would have ended. V(delete) deletes them now. V(ignore) does not
+        look for them until then.
     type: str
     choices: [report, delete, ignore]
     default: report
   max_concurrency:
-    description: How many calls to OpenAI may be under way at a time.
+    description: How many calls to OpenAI to make at the same time.
     type: int
     default: 16
   limit:
-    description: How many leases to act on at the most. Unlimited if omitted.
+    description: How many leases to act on at most. Unlimited if omitted.
     type: int
   grace:
     description:
-      - Unfinished work of a process on another machine, which cannot be seen from here, is left alone until it is this old.
-        Work of a process on this machine is left alone exactly as long as it runs.
+      - Unfinished work of a process that cannot be seen from here, such as one on another machine, is left alone until it is
+        this old. Work of a process on this machine is left alone exactly as long as the process runs.
     type: str
     default: 10m
 extends_documentation_fragment:
@@ -65,7 +67,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 revoked:
-  description: Ids of the leases that ended.
+  description: Ids of the leases that were revoked.
   returned: always
   type: list
   elements: str
@@ -84,12 +86,12 @@ rotated:
   returned: always
   type: bool
 admin_api_keys:
-  description: Ids of the admin keys that were deleted, because a rotation had replaced them or nobody can use them.
+  description: Ids of the admin keys that were deleted because a rotation had replaced them, or because nobody can use them.
   returned: always
   type: list
   elements: str
 orphans:
-  description: Service accounts that interrupted runs had made, whether or not they were deleted.
+  description: Service accounts that interrupted runs have made, whether or not they were deleted.
   returned: always
   type: list
   elements: dict
@@ -99,7 +101,7 @@ orphans:
       project_id: proj_abc123
 failures:
   description:
-    - What would not go, and why. The name C(failed) is Ansible's own, for whether the task failed.
+    - What could not be ended, and why. It is not called C(failed), since Ansible uses that name for whether the task failed.
     - For an admin key, C(lease_id) is null and C(admin_api_key_id) is its id.
     - For what cannot be read in the store, C(lease_id) is null and C(error) names the place.
   returned: always

@@ -15,9 +15,9 @@ author:
 version_added: 0.1.0
 short_description: Configure a mount with the admin key of an OpenAI organization
 description:
-  - Stores the admin key with which all other keys are made and ended, after proving that it works.
-  - Once stored, the key is left alone, so that a bootstrap playbook which runs again does not put back a key
-    that has been rotated away since.
+  - Proves that the admin key works and stores it. All other keys are made and ended with it.
+  - A stored key is left alone, so that a bootstrap playbook that runs again does not put back a key that has been rotated
+    away since.
   - A mount that has leases, projects or roles takes another key only if it belongs to the same organization.
   - An update changes only what the task gives, or the environment where an option falls back to it.
 options:
@@ -27,64 +27,64 @@ options:
     type: str
   admin_api_key_id:
     description:
-      - Id of the admin key at OpenAI. If omitted it is looked up there when the key is validated.
+      - Id of the admin key at OpenAI. If omitted, it is looked up when the key is validated.
     type: str
   organization_id:
     description:
-      - Id of the organization. Falls back to E(OPENAI_ORG_ID). If neither is given, what is stored stays.
+      - Id of the organization. Falls back to E(OPENAI_ORG_ID). If neither is given, the stored value stays.
     type: str
   api_endpoint:
     description:
-      - Where OpenAI's API is. Falls back to E(OPENAI_BASE_URL). If neither is given, what is stored stays;
+      - URL of OpenAI's API. Falls back to E(OPENAI_BASE_URL). If neither is given, the stored value stays;
         a new mount gets V(https://api.openai.com/v1).
-      - Must be C(https), but on the loopback interface.
+      - Must be C(https), except on the loopback interface.
     type: str
   rotation_period:
     description:
-      - Rotate the admin key when it is this old, as in V(30d). It takes the place of a O(rotation_schedule); V(0) takes it away.
-      - M(ephemeral.openai.openai_admin_key) or the playbook C(ephemeral.openai.rotate) on a timer does it.
+      - Rotate the admin key when it is this old, as in V(30d). Replaces a stored O(rotation_schedule). V(0) removes the period.
+      - M(ephemeral.openai.openai_admin_key) makes the rotation. Run it, or the playbook C(ephemeral.openai.rotate), by a timer.
     type: str
   rotation_schedule:
     description:
-      - Rotate the admin key at the times of this cron expression, in UTC, as in V(0 3 * * 0). It takes the place of a
-        O(rotation_period); an empty text takes it away.
+      - Rotate the admin key at the times of this cron expression, in UTC, as in V(0 3 * * 0). Replaces a stored
+        O(rotation_period). An empty text removes the schedule.
       - Needs the Python package cronsim.
     type: str
   rotation_window:
     description:
-      - For how long after a time of O(rotation_schedule) the rotation may still begin. If it is missed, it waits for the
-        next time. Unlimited by default; V(0) makes it so again.
+      - How long after a time of O(rotation_schedule) the rotation may still begin. If it is missed, it waits for the next
+        time. Unlimited by default; V(0) makes it unlimited again.
     type: str
   disable_automated_rotation:
     description:
-      - Do not rotate by period or schedule, whatever they say. M(ephemeral.openai.openai_admin_key) with
-        C(rotate=always) still does. If omitted, what is stored stays; a new mount gets V(false).
+      - Do not rotate by period or schedule. M(ephemeral.openai.openai_admin_key) with C(rotate=always) still rotates. If
+        omitted, the stored value stays; a new mount gets V(false).
     type: bool
   update_admin_key:
     description:
       - V(on_create) stores O(admin_api_key) only for a new mount.
-      - V(always) also replaces a stored key by it. If a rotation made the stored key, it is deleted at OpenAI by the next
-        cleanup or rotation; a key that a rotation has replaced is not taken back.
+      - V(always) also replaces a stored key. If a rotation made the stored key, the next cleanup or rotation deletes it at
+        OpenAI. A key that a rotation has replaced is refused.
     type: str
     choices: [on_create, always]
     default: on_create
   validate:
     description:
       - Prove that the key works before storing it, by listing the organization's admin keys.
-      - If nothing changes, find out whether OpenAI still takes the key that is stored.
+      - If nothing changes, check that OpenAI still accepts the stored key.
     type: bool
     default: true
   force:
     description:
-      - With O(state=absent), forget the key even while the mount has leases, unfinished ones included, or admin keys of a
-        rotation to end. Leases then end natively, or by M(ephemeral.openai.openai_cleanup) when the mount has been
-        configured again, and admin keys not at all. A warning names what is left.
-      - Also lets such a mount change O(api_endpoint), O(organization_id), or the key to one of another organization. Its leases
-        then stay on record as failed, since they can only be ended where they were issued.
+      - With O(state=absent), remove the key even if the mount has leases, including unfinished ones, or if a rotation has admin
+        keys to end. The leases then end natively, or by M(ephemeral.openai.openai_cleanup) when the mount has been configured
+        again. The admin keys are not ended. A warning names what is left.
+      - With O(state=present), let a mount with leases change O(api_endpoint) or O(organization_id), or take a key of another
+        organization. Its leases then stay on record as failed, since they can only be ended where they were issued.
     type: bool
     default: false
   state:
-    description: Whether it shall be there.
+    description: Whether the mount is to have a config.
     type: str
     choices: [present, absent]
     default: present
@@ -104,20 +104,20 @@ EXAMPLES = r"""
     admin_api_key: "{{ vault_openai_admin_key }}"
     organization_id: org-123456
 
-- name: Have its admin key rotated in the night to Sunday, or not at all that week
+- name: Let its admin key be rotated in the night to Sunday, or not at all that week
   ephemeral.openai.openai_config:
     admin_api_key: "{{ vault_openai_admin_key }}"
     organization_id: org-123456
     rotation_schedule: 0 3 * * 0
     rotation_window: 4h
 
-- name: A second organization, side by side
+- name: Configure a second organization on a mount of its own
   ephemeral.openai.openai_config:
     mount: research
     admin_api_key: "{{ vault_openai_research_admin_key }}"
     organization_id: org-654321
 
-- name: Forget the second organization
+- name: Remove the second organization
   ephemeral.openai.openai_config:
     mount: research
     state: absent
@@ -130,7 +130,7 @@ config:
   type: dict
   contains:
     api_endpoint:
-      description: Where OpenAI's API is.
+      description: URL of OpenAI's API.
       type: str
     organization_id:
       description: Id of the organization; null if none was given.
@@ -139,31 +139,31 @@ config:
       description: Id of the admin key; null if it is not known.
       type: str
     admin_api_key_expires_at:
-      description: When OpenAI itself ends the admin key; null if it does not, or if that is not known.
+      description: When OpenAI itself ends the admin key; null if it does not, or if this is not known.
       type: str
     rotation_period:
-      description: How old the admin key is to become, in seconds; null if there is no period.
+      description: Age at which the admin key is rotated, in seconds; null if there is no period.
       type: int
     rotation_schedule:
       description: When the admin key is to be rotated, as a cron expression in UTC; null if there is no schedule.
       type: str
     rotation_window:
-      description: How long after a scheduled time it may still be, in seconds; null if it is unlimited.
+      description: How long after a scheduled time a rotation may still begin, in seconds; null if this is unlimited.
       type: int
     disable_automated_rotation:
-      description: Whether period and schedule are of no effect.
+      description: Whether period and schedule have no effect.
       type: bool
     last_rotated:
       description: When the admin key was last rotated; null if never.
       type: str
     next_rotation:
-      description: When it is to be rotated next, in the past if that is overdue; null if it is not to be.
+      description: When the next rotation is due; in the past if it is overdue; null if none is planned.
       type: str
     previous_admin_api_key_id:
-      description: Id of the key before, while it has not ended; else null.
+      description: Id of the previous key, as long as it has not ended; else null.
       type: str
     previous_admin_api_keys:
-      description: All admin keys that rotations have yet to end. With C(attempts), OpenAI has refused that so many times.
+      description: All admin keys that rotations have yet to end. C(attempts) is how often OpenAI has refused to end the key.
       type: list
       elements: dict
       sample:

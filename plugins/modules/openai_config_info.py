@@ -15,7 +15,7 @@ author:
 version_added: 0.1.0
 short_description: Show a mount's config
 description:
-  - Returns how a mount is configured, without its admin key, and how the rotation of this key stands.
+  - Returns the config of a mount without its admin key, and the state of the rotation of this key.
 options: {}
 extends_documentation_fragment:
   - ephemeral.openai.store
@@ -27,15 +27,15 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the default mount
+- name: Show the default mount
   ephemeral.openai.openai_config_info:
   register: mount
 
-- name: Say which organization it is
+- name: Show its organization
   ansible.builtin.debug:
     var: mount.config.organization_id
 
-- name: Say when its admin key is rotated next
+- name: Show when its admin key is rotated next
   ansible.builtin.debug:
     var: mount.config.next_rotation
 """
@@ -47,7 +47,7 @@ config:
   type: dict
   contains:
     api_endpoint:
-      description: Where OpenAI's API is.
+      description: URL of OpenAI's API.
       type: str
     organization_id:
       description: Id of the organization; null if none was given.
@@ -56,31 +56,31 @@ config:
       description: Id of the admin key; null if it is not known.
       type: str
     admin_api_key_expires_at:
-      description: When OpenAI itself ends the admin key; null if it does not, or if that is not known.
+      description: When OpenAI itself ends the admin key; null if it does not, or if this is not known.
       type: str
     rotation_period:
-      description: How old the admin key is to become, in seconds; null if there is no period.
+      description: Age at which the admin key is rotated, in seconds; null if there is no period.
       type: int
     rotation_schedule:
       description: When the admin key is to be rotated, as a cron expression in UTC; null if there is no schedule.
       type: str
     rotation_window:
-      description: How long after a scheduled time it may still be, in seconds; null if it is unlimited.
+      description: How long after a scheduled time a rotation may still begin, in seconds; null if this is unlimited.
       type: int
     disable_automated_rotation:
-      description: Whether period and schedule are of no effect.
+      description: Whether period and schedule have no effect.
       type: bool
     last_rotated:
       description: When the admin key was last rotated; null if never.
       type: str
     next_rotation:
-      description: When it is to be rotated next, in the past if that is overdue; null if it is not to be.
+      description: When the next rotation is due; in the past if it is overdue; null if none is planned.
       type: str
     previous_admin_api_key_id:
-      description: Id of the key before, while it has not ended; else null.
+      description: Id of the previous key, as long as it has not ended; else null.
       type: str
     previous_admin_api_keys:
-      description: All admin keys that rotations have yet to end. With C(attempts), OpenAI has refused that so many times.
+      description: All admin keys that rotations have yet to end. C(attempts) is how often OpenAI has refused to end the key.
       type: list
       elements: dict
       sample:

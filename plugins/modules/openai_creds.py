@@ -15,20 +15,22 @@ author:
 version_added: 0.1.0
 short_description: Issue OpenAI credentials that end by themselves
 description:
-  - Creates a service account with a key of its own and records it as a lease.
-  - Every call issues; to use one credential throughout a run, see the lookup P(ephemeral.openai.openai_creds#lookup).
-  - The result is censored in Ansible's output, as if the task had C(no_log). The registered variable is whole. Without
-    C(register), and so with the C(ansible) command, nobody can read the key; a warning names the lease then.
+  - Creates a service account with its own key and records it as a lease.
+  - Every task issues a new credential. To use one credential throughout a run, see the lookup
+    P(ephemeral.openai.openai_creds#lookup).
+  - The lease outlives the run, unless the callback P(ephemeral.openai.openai_leases#callback) has C(include_tasks).
+  - The result is censored in Ansible's output, as if the task had C(no_log). The registered variable is complete. Without
+    C(register), and so with the C(ansible) command, nobody can read the key. Then a warning names the lease.
 options:
   name:
     description: The role.
     type: str
     required: true
   ttl:
-    description: How long the credential shall live. More than the role's C(max_ttl) is an error. Defaults to the role's.
+    description: How long the credential lives. More than the role's C(max_ttl) is an error. Defaults to the role's ttl.
     type: str
   count:
-    description: How many to issue. If one fails, those already issued are revoked.
+    description: How many credentials to issue. If one fails, those already issued are revoked.
     type: int
     default: 1
 extends_documentation_fragment:
@@ -84,7 +86,7 @@ creds:
       type: str
       returned: success
     api_key:
-      description: The key. In check mode a placeholder that says so.
+      description: The key. In check mode, a placeholder that says so.
       type: str
       returned: success
     api_key_id:

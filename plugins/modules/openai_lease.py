@@ -15,31 +15,33 @@ author:
 version_added: 0.1.0
 short_description: Renew or revoke leases
 description:
-  - Revoking deletes the service account, and so its key, at OpenAI. What is already gone there counts as revoked.
-  - A lease that is being issued is revoked as well. Whoever issues it takes the credential back and fails.
-  - Keys end first. If the store cannot be written, they end at OpenAI all the same, and the task fails, since the records stay.
-  - Renewing moves a lease's end, also at OpenAI, to a time from now, be it later or sooner, never past the role's C(max_ttl) as it was at issue.
+  - Revoking deletes the service account, and so its key, at OpenAI. An account that is already gone counts as revoked.
+  - A lease that is being issued is revoked as well. The process that issues it takes the credential back and fails.
+  - Keys end first. If the store cannot be written, they end at OpenAI all the same. The task then fails, since the records stay.
+  - Renewing sets a new end of the lease, counted from now, also at OpenAI. It can be later or earlier than the old end, but not
+    past the role's C(max_ttl) at the time of the issue.
 options:
   lease_id:
     description:
       - One lease. Give this or O(prefix).
-      - In check mode it may be null, as in a credential that check mode has not issued.
+      - In check mode it may be null, as M(ephemeral.openai.openai_creds) returns it in check mode.
     type: str
   prefix:
     description:
-      - All leases whose id begins with it, part by part, as in V(openai/creds/my-role/). Must begin with the mount.
+      - All leases whose id begins with this prefix, part by part, as in V(openai/creds/my-role/). Must begin with the mount.
     type: str
   state:
     description:
-      - What shall become of the leases. Revoking a lease that does not exist changes nothing. If no lease begins with
-        O(prefix), there is a warning.
-      - If something in the store cannot be read, the other leases are dealt with. Then the task fails, and its message names the place.
+      - What to do with the leases. Revoking a lease that does not exist changes nothing. If no lease begins with O(prefix),
+        there is a warning.
+      - If something in the store cannot be read, the other leases are revoked or renewed. Then the task fails, and its message
+        names the place.
       - Renewing stops at the first lease that cannot be renewed.
     type: str
     choices: [revoked, renewed]
     default: revoked
   increment:
-    description: With O(state=renewed), how long from now the lease shall live. Defaults to the ttl that it was issued with.
+    description: With O(state=renewed), how long the lease lives from now. Defaults to the ttl that it was issued with.
     type: str
   force:
     description: With O(state=revoked), drop the record even if OpenAI refuses to delete the account.
@@ -66,7 +68,7 @@ EXAMPLES = r"""
     state: renewed
     increment: 2h
 
-- name: Break glass, end everything that a role has issued
+- name: Break glass, revoke everything that a role has issued
   ephemeral.openai.openai_lease:
     prefix: openai/creds/my-role/
     state: revoked
@@ -74,11 +76,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: That no lease was found.
+  description: Says that no lease was found.
   returned: when none was
   type: str
 leases:
-  description: The leases that were acted on, as they are afterwards, or were before they ended.
+  description: The leases that were renewed, as they are afterwards, or that were revoked, as they were before.
   returned: always
   type: list
   elements: dict
@@ -93,8 +95,8 @@ leases:
       returned: success
     status:
       description:
-        - V(active), V(expired) (past its end and not cleaned up yet), V(pending) (work on it has begun and not finished) or
-          V(failed) (it was to end, and OpenAI refused).
+        - V(active), V(expired) (past its end and not cleaned up yet), V(pending) (its issue or revocation has begun and not
+          finished) or V(failed) (OpenAI refused to end it).
       type: str
       returned: success
     issued_at:
@@ -126,15 +128,15 @@ leases:
       type: str
       returned: success
     issued_by:
-      description: Who issued it, C(user), C(controller), with ansible-playbook C(playbook) and in AWX C(job).
+      description: Who issued it. It has C(user) and C(controller), with ansible-playbook also C(playbook), and in AWX also C(job).
       type: dict
       returned: success
     error:
-      description: Why it will not go.
+      description: Why it could not be ended.
       type: str
       returned: when RV(leases[].status=failed)
     attempts:
-      description: How often its end was tried.
+      description: How often ending it was tried.
       type: int
       returned: when RV(leases[].status=failed)
 """

@@ -15,24 +15,24 @@ author:
 version_added: 0.1.0
 short_description: Show leases
 description:
-  - Returns leases, never with a key. Without options, all of the mount.
-  - If something in the store cannot be read, the other leases are returned, with a warning that names the place.
-  - If it finds none and the mount is not configured, there is a warning that says where it has looked.
+  - Returns leases, never with a key. Without options, it returns all leases of the mount.
+  - If something in the store cannot be read, it returns the other leases, with a warning that names the place.
+  - If it finds none and the mount is not configured, a warning names the store in which it has looked.
 options:
   lease_id:
-    description: Only this lease.
+    description: Return only this lease.
     type: str
   prefix:
-    description: Only leases whose id begins with this, part by part.
+    description: Return only leases whose id begins with this prefix, part by part.
     type: str
   role:
-    description: Only leases of this role.
+    description: Return only leases of this role.
     type: str
   expiring_within:
-    description: Only leases that end within this time from now, or have ended.
+    description: Return only leases that end within this time from now, or are past their end.
     type: str
   status:
-    description: Only leases of this status.
+    description: Return only leases with this status.
     type: str
     choices: [active, expired, pending, failed]
 extends_documentation_fragment:
@@ -45,12 +45,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: What ends within the hour
+- name: Show what ends within the hour
   ephemeral.openai.openai_lease_info:
     expiring_within: 1h
   register: soon
 
-- name: What would not go
+- name: Show what could not be ended
   ephemeral.openai.openai_lease_info:
     status: failed
   register: stuck
@@ -73,8 +73,8 @@ leases:
       returned: success
     status:
       description:
-        - V(active), V(expired) (past its end and not cleaned up yet), V(pending) (work on it has begun and not finished) or
-          V(failed) (it was to end, and OpenAI refused).
+        - V(active), V(expired) (past its end and not cleaned up yet), V(pending) (its issue or revocation has begun and not
+          finished) or V(failed) (OpenAI refused to end it).
       type: str
       returned: success
     issued_at:
@@ -106,15 +106,15 @@ leases:
       type: str
       returned: success
     issued_by:
-      description: Who issued it, C(user), C(controller), with ansible-playbook C(playbook) and in AWX C(job).
+      description: Who issued it. It has C(user) and C(controller), with ansible-playbook also C(playbook), and in AWX also C(job).
       type: dict
       returned: success
     error:
-      description: Why it will not go.
+      description: Why it could not be ended.
       type: str
       returned: when RV(leases[].status=failed)
     attempts:
-      description: How often its end was tried.
+      description: How often ending it was tried.
       type: int
       returned: when RV(leases[].status=failed)
 """

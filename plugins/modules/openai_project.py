@@ -15,23 +15,23 @@ author:
 version_added: 0.1.0
 short_description: Register an OpenAI project under a name
 description:
-  - Gives a project id of OpenAI's a name that roles can use.
-  - A project that is in use cannot be deleted.
+  - Gives the id of an OpenAI project a name that roles can use.
+  - A project that a role uses cannot be deleted.
   - An update changes only what the task gives.
 options:
   name:
-    description: The name.
+    description: Name of the project in this mount.
     type: str
     required: true
   project_id:
     description: The project's id at OpenAI. Required for a new project.
     type: str
   description:
-    description: What the project is for. The default is that of a new project; if omitted, what is stored stays.
+    description: What the project is for. The default applies to a new project; otherwise, if omitted, the stored text stays.
     type: str
     default: ""
   state:
-    description: Whether it shall be there.
+    description: Whether the project is to be registered.
     type: str
     choices: [present, absent]
     default: present
@@ -51,7 +51,7 @@ EXAMPLES = r"""
     project_id: proj_abc123
     description: Where the website's keys live
 
-- name: Forget it again
+- name: Remove it again
   ephemeral.openai.openai_project:
     name: my-project
     state: absent

@@ -18,7 +18,7 @@ description:
   - Returns the registered projects, sorted by name.
 options:
   name:
-    description: Only this one. If it is not registered, the list is empty.
+    description: Return only this project. If it is not registered, the list is empty.
     type: str
 extends_documentation_fragment:
   - ephemeral.openai.store
@@ -30,11 +30,11 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: All projects
+- name: Show all projects
   ephemeral.openai.openai_project_info:
   register: all_projects
 
-- name: One project
+- name: Show one project
   ephemeral.openai.openai_project_info:
     name: my-project
   register: one_project

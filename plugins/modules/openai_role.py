@@ -15,9 +15,9 @@ author:
 version_added: 0.1.0
 short_description: Define how to make a dynamic OpenAI credential
 description:
-  - A role says in which project service accounts are made, how they are called, and how long they live.
-  - An update changes only what the task gives. The defaults are those of a new role.
-  - Leases carry all that their end needs. Changing or deleting a role does not touch the leases that came from it.
+  - A role defines in which project service accounts are made, what they are called, and how long they live.
+  - An update changes only what the task gives. The defaults apply to a new role.
+  - Changing or deleting a role does not affect its leases, since a lease holds everything that is needed to end it.
 options:
   name:
     description: The role's name.
@@ -26,30 +26,30 @@ options:
   project:
     description:
       - A project registered with M(ephemeral.openai.openai_project). A new role needs this or O(project_id).
-      - It takes the place of a stored O(project_id), and the other way round.
+      - It replaces a stored O(project_id), and O(project_id) replaces it.
     type: str
   project_id:
     description: A project's id at OpenAI. A new role needs this or O(project).
     type: str
   service_account_name_template:
     description:
-      - How service accounts are called. C({{.RoleName}}), C({{.RandomSuffix}}) (8 characters) and C({{.ProjectName}}) are
-        replaced; since Jinja2 takes these braces for its own, write such a template as C(!unsafe), or write
-        C({role_name}), C({random_suffix}) and C({project_name}) instead.
-      - A template without the random suffix, or that gives a name which is not valid, is refused.
-      - Without a registered project, the project's name is its id.
+      - Template for the names of service accounts. C({{.RoleName}}), C({{.RandomSuffix}}) (8 characters) and C({{.ProjectName}})
+        are replaced. Since Jinja2 would evaluate these braces, mark such a template with C(!unsafe), or write C({role_name}),
+        C({random_suffix}) and C({project_name}) instead.
+      - A template is refused if it has no random suffix, or gives a name that is not valid.
+      - With O(project_id), the project's name is its id.
     type: str
     default: "vault-{{.RoleName}}-{{.RandomSuffix}}"
   service_account_description:
-    description: What the service accounts are for. OpenAI has no place for it; it is kept with the role.
+    description: What the service accounts are for. It is stored with the role only, since OpenAI has no field for it.
     type: str
     default: Service account created by ephemeral.openai
   ttl:
-    description: How long a credential lives if nothing else is asked for, in seconds or as C(90s), C(30m), C(1h30m), C(7d).
+    description: How long a credential lives unless the request gives a ttl, in seconds or as C(90s), C(30m), C(1h30m), C(7d).
     type: str
     default: 1h
   max_ttl:
-    description: How long a credential may live at the most, renewals included.
+    description: How long a credential may live at most, renewals included.
     type: str
     default: 24h
   renewable:
@@ -58,18 +58,18 @@ options:
     default: true
   scopes:
     description:
-      - What the keys may be used for, such as V(api.model.read). Keys of a new role without scopes may do all that the
-        project allows.
-      - An empty list is refused, since at OpenAI it would mean all. To lift the scopes of a role, delete it with
-        O(state=absent) and define it again without them. Its leases are not touched.
+      - What the keys may be used for, such as V(api.model.read). Keys of a role without scopes may do all that the project
+        allows.
+      - An empty list is refused, since at OpenAI it would mean all permissions. To remove the scopes of a role, delete it with
+        O(state=absent) and define it again without them. This does not affect its leases.
     type: list
     elements: str
   native_expiry:
-    description: Let OpenAI itself end the key at the lease's end, whether or not anybody cleans up.
+    description: Let OpenAI itself end the key at the lease's end, whether or not cleanup runs.
     type: bool
     default: true
   state:
-    description: Whether it shall be there.
+    description: Whether the role is to exist.
     type: str
     choices: [present, absent]
     default: present
@@ -85,26 +85,26 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A role in a registered project
+- name: Define a role in a registered project
   ephemeral.openai.openai_role:
     name: my-role
     project: my-project
     ttl: 30m
     max_ttl: 8h
 
-- name: A role for reading models only, with names of its own
+- name: Define a role that may only read models, with its own template for names
   ephemeral.openai.openai_role:
     name: model-reader
     project_id: proj_abc123
     service_account_name_template: "ci-{role_name}-{random_suffix}"
     scopes: [api.model.read]
 
-- name: Change one thing about it; all else stays
+- name: Change one option; all others stay
   ephemeral.openai.openai_role:
     name: model-reader
     max_ttl: 8h
 
-- name: Forget a role; its leases end as they would have
+- name: Delete a role; its leases end as planned
   ephemeral.openai.openai_role:
     name: model-reader
     state: absent
@@ -114,7 +114,7 @@ RETURN = r"""
 role:
   description:
     - The role; null when it is absent. Durations are in seconds.
-    - It can be given back to this module, since a null is an option that is not given.
+    - You can give it back to this module, since a null counts as not given.
   returned: success
   type: dict
   sample:

@@ -18,7 +18,7 @@ description:
   - Returns the roles, sorted by name.
 options:
   name:
-    description: Only this one. If there is no such role, the list is empty.
+    description: Return only this role. If it does not exist, the list is empty.
     type: str
 extends_documentation_fragment:
   - ephemeral.openai.store
@@ -30,7 +30,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: All roles
+- name: Show all roles
   ephemeral.openai.openai_role_info:
   register: all_roles
 """

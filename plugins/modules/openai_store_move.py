@@ -16,26 +16,26 @@ version_added: 0.1.0
 short_description: Move a mount to another store
 description:
   - Moves all state of a mount, the admin key, definitions and leases, from vaulted files to Vault KV or back. Lease ids stay
-    what they are.
-  - The options of both stores are given at the same time, each store taking its own; O(store) itself does not matter.
-  - Safe to interrupt and to run again, which carries on. Until it has finished nobody can use the mount in either store;
-    afterwards whoever still uses the old one is told so.
-  - Refuses to begin while other runs or tasks are at work on the mount.
+    the same.
+  - Give the options of both stores. Each store uses its own. O(store) itself does not matter.
+  - If the move is interrupted, run the task again to finish it. Until then nobody can use the mount in either store. After the
+    move, whoever still uses the old store gets a message that names the new one.
+  - Refuses to begin while other runs or tasks work on the mount.
 options:
   from:
-    description: The store that has the mount.
+    description: The store that holds the mount.
     type: str
     required: true
     choices: [vaulted_file, vault_kv]
   to:
-    description: The store that is to have it.
+    description: The store that is to hold it.
     type: str
     required: true
     choices: [vaulted_file, vault_kv]
   grace:
     description:
-      - Unfinished work of a process on another machine, which cannot be seen from here, counts as going on until it is this
-        old.
+      - Unfinished work of a process that cannot be seen from here, such as one on another machine, counts as going on until it
+        is this old.
     type: str
     default: 10m
 extends_documentation_fragment:
@@ -55,7 +55,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 moved:
-  description: How many leases, and records of unfinished work, were moved by this run; in check mode how many there are.
+  description: How many leases and records of unfinished work this task has moved; in check mode, how many there are.
   returned: success
   type: int
 """
