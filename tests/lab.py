@@ -18,7 +18,8 @@ import yaml
 from ansible.parsing.vault import VaultSecret
 from double.client import Double
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions import config, projects, roles
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config import config
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions import projects, roles
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Store

@@ -10,7 +10,7 @@ import os
 from ansible_collections.ephemeral.openai.plugins.modules.openai_config import DOCUMENTATION
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.sources import first_given
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import (
     delete_config,
     write_config,
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.ephemeral.openai.plugins.modules.openai_config_info import DOCUMENTATION
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import public_config
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import public_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.schedule import expiry_warning
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data

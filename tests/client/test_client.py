@@ -828,7 +828,7 @@ class Missing:
 
 sys.meta_path.insert(0, Missing())
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions import config
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config import config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import issue as leases
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import share as reuse

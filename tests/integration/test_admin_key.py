@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from lab import MARKER, Lab, Run
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import write_config
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import write_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import rfc3339
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client, transport

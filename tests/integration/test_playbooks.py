@@ -14,7 +14,7 @@ import pytest
 import yaml
 from lab import PROJECT, Lab, Run
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions import config
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config import config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import issue as leases
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import pytest
 from lab import BOTH_STORES, Lab, new_lab
 from test_modules import results
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import delete_config
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import delete_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, UnreadableError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import (
     active_records,

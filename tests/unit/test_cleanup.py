@@ -11,7 +11,7 @@ import typing as t
 import pytest
 from lab import PROJECT, Lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import delete_config
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import delete_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import rfc3339
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, find_record

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from lab import PROJECT, ROLE, Lab
 from unit.wording import HOSTILE_NAMES, NOT_TEXTS, sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.change import (
-    Outcome,
-    read_definitions,
-)
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import (
     delete_config,
     public_config,
     write_config,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.change import (
+    Outcome,
+    read_definitions,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.projects import (
     delete_project,

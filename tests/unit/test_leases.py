@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lab import PROJECT, Lab
 from unit.wording import HOSTILE_NAMES, sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import (
     delete_config,
     write_config,
 )

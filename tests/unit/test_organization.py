@@ -10,7 +10,7 @@ from double.client import Double
 from lab import PROJECT, Lab
 from unit.test_leases import opens_models, record_of, refused
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import (
     delete_config,
     write_config,
 )

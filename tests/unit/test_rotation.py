@@ -14,7 +14,7 @@ from lab import PROJECT, Lab
 from unit.conftest import Clock, Crash
 from unit.wording import sentence
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.config import (
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import (
     delete_config,
     public_config,
     write_config,

@@ -2,4 +2,4 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What users define: the config with its admin key, projects and roles. Nothing here calls OpenAI to make or end a thing."""
+"""What users define beside the config: projects and roles. Nothing here calls OpenAI."""

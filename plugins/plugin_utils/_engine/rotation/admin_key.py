@@ -33,7 +33,6 @@ import time
 import typing as t
 
 from ..clocks import FAR_SECONDS
-from ..definitions.organization import prove_same_organization
 from ..durations import rfc3339
 from ..errors import ApiError, OpenAICredsError, StoreError
 from ..leases.intents import WATCH_SECONDS
@@ -43,6 +42,7 @@ from ..names import check_openai_id, random_text
 from ..openai.client import AdminKey, NewKey, OpenAI, check_key
 from ..run.processes import at_work, is_abandoned, is_at_work, this_process
 from ..store.base import Data
+from .organization import prove_same_organization
 from .schedule import next_rotation
 
 #: An intent whose owner cannot be seen from here is taken over when it is this old.

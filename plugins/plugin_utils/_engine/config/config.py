@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 from functools import partial
 
+from ..definitions.change import Outcome
 from ..durations import rfc3339
 from ..errors import ApiError, OpenAICredsError
 from ..leases.find import records
@@ -16,10 +17,9 @@ from ..mount import Mount
 from ..names import check_openai_id
 from ..openai.client import AdminKey, OpenAI, check_endpoint, check_key
 from ..rotation.admin_key import own_id, public_rotation, refuse_ending, refuse_unfinished, replace_by_hand
+from ..rotation.organization import prove_same_organization
 from ..rotation.schedule import expiry_warning, set_schedule
 from ..store.base import Data
-from .change import Outcome
-from .organization import prove_same_organization
 
 DEFAULT_ENDPOINT = "https://api.openai.com/v1"
 #: What stands in a diff for an admin key that has given way to another.
