@@ -54,7 +54,8 @@ def session() -> t.Iterator[Session]:
     else:
         warnings.warn("only root can add a user, so this user gets an empty home instead", stacklevel=1)
         with tempfile.TemporaryDirectory() as folder:
-            yield Session(Path(folder), {**env, "HOME": folder})
+            # Ansible looks up the home of who runs local tasks, which this is not.
+            yield Session(Path(folder), {**env, "HOME": folder, "ANSIBLE_REMOTE_TMP": f"{folder}/.ansible/tmp"})
 
 
 @pytest.mark.skipif(not PYTHON, reason="no Python 3.11 or newer that another user may run")
