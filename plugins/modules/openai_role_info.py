@@ -44,7 +44,11 @@ roles:
 """
 
 # Ansible runs this file itself only if it has found it without the collection, for example by ANSIBLE_LIBRARY.
-_ANSWER = __name__ == "__main__" and __import__("sys").stdout.write(
-    '{"failed": true, "msg": "openai_role_info: Ansible has found this module without its collection, so it can do nothing; '
-    'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_role_info"}'
+_ANSWER = (
+    __name__ == "__main__"
+    and not __package__
+    and __import__("sys").stdout.write(
+        '{"failed": true, "msg": "openai_role_info: Ansible has found this module without its collection, so it can do nothing; '
+        'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_role_info"}'
+    )
 )

@@ -61,7 +61,11 @@ moved:
 """
 
 # Ansible runs this file itself only if it has found it without the collection, for example by ANSIBLE_LIBRARY.
-_ANSWER = __name__ == "__main__" and __import__("sys").stdout.write(
-    '{"failed": true, "msg": "openai_store_move: Ansible has found this module without its collection, so it can do nothing; '
-    'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_store_move"}'
+_ANSWER = (
+    __name__ == "__main__"
+    and not __package__
+    and __import__("sys").stdout.write(
+        '{"failed": true, "msg": "openai_store_move: Ansible has found this module without its collection, so it can do nothing; '
+        'install ephemeral.openai and run it by its full name, ephemeral.openai.openai_store_move"}'
+    )
 )

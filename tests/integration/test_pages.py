@@ -361,16 +361,16 @@ def _everything_revoked(reader: Reader) -> None:
     assert "OPENAI_ADMIN_KEY" not in reader.session.env
 
 
+def _no_accounts(reader: Reader) -> None:
+    assert not reader.lab.accounts()
+
+
 #: What has to be so at the end of a page, by OpenAI's own state.
 ENDS: dict[str, t.Callable[[Reader], None]] = {
     "README.md": _state_in_home,
     "docs/quickstart.md": _everything_revoked,
-    "docs/security.md": lambda reader: _no_accounts(reader),
+    "docs/security.md": _no_accounts,
 }
-
-
-def _no_accounts(reader: Reader) -> None:
-    assert not reader.lab.accounts()
 
 
 def test_the_tables_name_only_what_is_there() -> None:

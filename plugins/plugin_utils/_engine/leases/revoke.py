@@ -186,10 +186,11 @@ def _delete(
 
     outcomes = list(concurrently(delete, batch, concurrency))
     unknown = [(record.lease["project_id"], record.lease["service_account_id"]) for record, one in outcomes if not one]
-    errors = client.delete_unknown_accounts(unknown, calls)
+    errors, gone = client.delete_unknown_accounts(unknown, calls)
     return [
-        one or _ended(record, errors.get(record.lease["service_account_id"]), failed)._replace(was_gone=True)
+        one or _ended(record, errors.get(account_id), failed)._replace(was_gone=account_id in gone)
         for record, one in outcomes
+        for account_id in [record.lease["service_account_id"]]
     ]
 
 

@@ -102,26 +102,27 @@ class OpenAI:
                 raise
             deleted = True
         if not deleted and prove:
-            for left in self.delete_unknown_accounts([(project_id, service_account_id)]).values():
+            for left in self.delete_unknown_accounts([(project_id, service_account_id)])[0].values():
                 raise left
         return deleted or prove
 
     def delete_unknown_accounts(
         self, accounts: t.Iterable[tuple[str, str]], calls: t.ContextManager[t.Any] | None = None
-    ) -> dict[str, ApiError]:
-        """Delete accounts, by project and id, that OpenAI has not found; returns why some of them, by their ids, are left.
+    ) -> tuple[dict[str, ApiError], set[str]]:
+        """Delete accounts, by project and id, that OpenAI has not found.
 
-        One that is not in its project's list either is gone. calls is held during each call, to bound how many there are
-        at a time.
+        Returns why some of them, by their ids, are left, and the ids of those that were gone already: they are not in their
+        projects' lists either. calls is held during each call, to bound how many there are at a time.
         """
         projects: dict[str, dict[str, str]] = {}
         for project_id, account_id in accounts:
             projects.setdefault(project_id, {})[account_id] = _account(project_id, account_id)
         errors: dict[str, ApiError] = {}
+        gone: set[str] = set()
         for project_id, paths in projects.items():
             listed = partial(self.list_service_accounts, project_id)
-            errors.update(self._delete_unknown(paths, "account", listed, calls or contextlib.nullcontext()))
-        return errors
+            errors.update(self._delete_unknown(paths, "account", listed, calls or contextlib.nullcontext(), gone.add))
+        return errors, gone
 
     def list_service_accounts(self, project_id: str) -> list[ServiceAccount]:
         """Return all accounts of a project; none if it has been archived."""
@@ -212,8 +213,12 @@ class OpenAI:
         kind: str,
         listed: t.Callable[[], t.Sequence[ServiceAccount | AdminKey]],
         calls: t.ContextManager[t.Any],
+        tell_gone: t.Callable[[str], None] = lambda _id: None,
     ) -> dict[str, ApiError]:
-        """Delete what OpenAI has not found, by ids and paths, as long as a list that is read after that still has it."""
+        """Delete what OpenAI has not found, by ids and paths, as long as a list that is read after that still has it.
+
+        tell_gone hears of each that the list does not have.
+        """
         errors: dict[str, ApiError] = {}
 
         def try_again(identifier: str) -> str | None:
@@ -232,6 +237,9 @@ class OpenAI:
                     there = {entry.id for entry in listed()}
             except ApiError as error:
                 return {**errors, **dict.fromkeys(left, error)}
+            for identifier in left:
+                if identifier not in there:
+                    tell_gone(identifier)
             left = [identifier for identifier in left if identifier in there]
             if not left:
                 break

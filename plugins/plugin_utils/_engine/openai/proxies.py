@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import ipaddress
-import os
 import re
 import typing as t
 from urllib.parse import unquote
@@ -43,7 +42,7 @@ class Proxy:
         return f"{self.scheme}://{self.address}"
 
 
-def find_proxy(endpoint: str, warn: t.Callable[[str], None], environ: t.Mapping[str, str] = os.environ) -> Proxy | None:
+def find_proxy(endpoint: str, warn: t.Callable[[str], None], environ: t.Mapping[str, str]) -> Proxy | None:
     """Return the proxy that applies to a checked endpoint, or None; raises OpenAICredsError if it cannot be used.
 
     Plain http stays on this machine, so no proxy applies to it.

@@ -13,6 +13,7 @@ import contextlib
 import email.utils
 import json
 import logging
+import os
 import random
 import re
 import ssl
@@ -80,7 +81,7 @@ class Transport:
         self._log = log
         self._sleep = sleep
         tls = trusted_certificates()
-        self._proxy = find_proxy(self._endpoint, warn)
+        self._proxy = find_proxy(self._endpoint, warn, os.environ)
         self._http = httpx.Client(
             headers={"OpenAI-Organization": organization_id} if organization_id else {},
             verify=tls,

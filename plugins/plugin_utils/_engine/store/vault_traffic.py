@@ -42,18 +42,24 @@ class Traffic:
     def await_turn(self) -> None:
         """Wait until a request may be made, if a rate limit has refused one."""
         while self._state().get("interval"):
-            turn: list[float] = []
-
-            def take(state: _State, turn: list[float] = turn) -> None:
-                turn.append(max(time.monotonic(), state.get("next", 0.0), state.get("blocked_until", 0.0)))
-                state["next"] = turn[0] + state.get("interval", 0.0)
-
-            self._change(take)
-            while (left := turn[0] - time.monotonic()) > 0:
+            turn = self._take_turn()
+            while (left := turn - time.monotonic()) > 0:
                 time.sleep(left)
             # Another request may have been refused meanwhile; then this one would be as well.
             if time.monotonic() >= self._state().get("blocked_until", 0.0):
                 return
+
+    def _take_turn(self) -> float:
+        """Take the next moment that no other request of the run has; returns it, by the monotonic clock."""
+        turn = 0.0
+
+        def take(state: _State) -> None:
+            nonlocal turn
+            turn = max(time.monotonic(), state.get("next", 0.0), state.get("blocked_until", 0.0))
+            state["next"] = turn + state.get("interval", 0.0)
+
+        self._change(take)
+        return turn
 
     def slow_down(self, sent_at: float, seconds: float) -> None:
         """Tell the run that a request sent at a time was refused, and for how long all of them would be."""

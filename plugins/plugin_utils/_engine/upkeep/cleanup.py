@@ -274,8 +274,8 @@ class _Recovery:
             if limit is not None and len(self._result["recovered"]) >= limit:
                 break
             try:
-                if failure:
-                    raise failure
+                if failure is not None:
+                    raise failure  # pylint: disable=raising-bad-type
                 self._recover(intent)
             except OpenAICredsError as error:
                 if isinstance(error, ApiError) and error.general:
