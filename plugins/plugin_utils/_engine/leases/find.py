@@ -72,11 +72,9 @@ def find_record(mount: Mount, lease_id: str, unreadable: OnUnreadable = refuse_u
     return _unfinished(found, None) if found else None
 
 
-def active_records(
-    mount: Mount, lease_ids: t.Iterable[str], unreadable: OnUnreadable = refuse_unreadable
-) -> list[Record]:
+def active_records(mount: Mount, lease_ids: t.Iterable[str]) -> list[Record]:
     """Return those of these leases that nobody has begun to end."""
-    found = read_leases(mount, lease_ids, unreadable)
+    found = read_leases(mount, lease_ids)
     active = [Record(document.data, "active", document, None) for document in found if "ending" not in document.data]
     mount.check_is_here()
     return active

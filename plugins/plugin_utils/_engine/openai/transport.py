@@ -23,7 +23,7 @@ import typing as t
 from ..errors import ApiError, OpenAICredsError, missing_package
 from .answers import Answer, Malformed
 from .certificates import trusted_certificates
-from .endpoint import check_endpoint, host_and_port
+from .endpoint import host_and_port
 from .failures import redact, refusal, why_unanswered
 from .proxies import Proxy, find_proxy
 
@@ -56,7 +56,7 @@ _LARGEST_ANSWER = 8 * 2**20
 
 
 class Transport:
-    """The way to one endpoint with one admin key; see OpenAI for the arguments."""
+    """The way to one endpoint, which has been checked, with one admin key; see OpenAI for the arguments."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Transport:
     ) -> None:
         if not HAS_HTTPX:
             raise OpenAICredsError(missing_package("httpx", "ephemeral.openai"))
-        self._endpoint = check_endpoint(endpoint, "api_endpoint")
+        self._endpoint = endpoint
         host, port = host_and_port(self._endpoint)
         self._host = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._key = admin_api_key
