@@ -10,7 +10,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action i
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue_several, placeholder
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import taken_lease
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import note_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import LOST, note
@@ -41,7 +41,7 @@ class ActionModule(OpenAIAction):
                 ]
             client_in_use = mount.client_in_use()
             entries = [
-                {"by": "task", "lease": taken_lease(client_in_use, credential), **self.settings}
+                {"by": "task", "lease": note_of(client_in_use, credential), **self.settings}
                 for credential in credentials
             ]
             if sum(map(note, entries)) < count:

@@ -93,7 +93,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import l
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.roles import find_role
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import placeholder
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import taken_lease
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import note_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
     own_credential,
     shared_credential,
@@ -129,7 +129,7 @@ class LookupModule(LookupBase):
 
             def noted(creds: t.Any = None) -> None:
                 # Before the issue too, so that a worker that is killed meanwhile leaves word of where its claim is.
-                lease = taken_lease(mount.client_in_use(), creds) if creds else None
+                lease = note_of(mount.client_in_use(), creds) if creds else None
                 if not note({"by": "lookup", "lease": lease, **options["settings"]}):
                     self._display.warning(LOST)
 

@@ -19,7 +19,6 @@ from surveys import Summary, summary
 from surveys import due as due_of
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import due_at
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import (
     vault_engine,
     vault_http,
@@ -302,7 +301,7 @@ def test_ending_what_is_due_takes_three_requests_each(opened: Opened, proxy: Pro
     store.write(Write(path, {"expires_at": now}, 0, now))
     (document,) = opened().survey("leases/", now, tidy=True).due
     proxy.seen.clear()
-    store.write(Write(path, lease, document.version, due_at(path, lease)))
+    store.write(Write(path, lease, document.version, now))
     store.delete(path)
     assert [request.split()[0] for request, _headers in proxy.seen] == ["POST", "DELETE"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import typing as t
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,12 +32,20 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitio
     write_role,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.things import ADMIN_KEY, Thing
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.watches import watch_for
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.answers import NewKey
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import AdminKey, OpenAI
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.state import (
+    KeyEnding,
+    KeyIntent,
+    Rotation,
+)
 
 CONFIG: dict[str, t.Any] = {
     "admin_api_key": None,
@@ -216,20 +225,16 @@ def test_what_is_left_at_openai_is_named_when_a_config_is_forgotten(lab: Lab) ->
     """A rotation was interrupted, and there are leases: nobody else will ever know of them."""
     mount = lab.configure()
     creds = issue(mount, "my-role")
-    ending = {"id": "key_ending", "digest": None, "ends_at": 0, "attempts": 0, "error": None, "retry_at": 0}
-    owner = {"name": "name-of-the-intent", "replaces": lab.double.admin_key_id, "owner": None, "since": 0}
-    for intent, named in (
-        ({**owner}, "name-of-the-intent"),
-        ({**owner, "key": {"id": "key_new", "value": "sk-admin-new-key-value", "expires_at": None}}, "key_new"),
+    ending = KeyEnding("key_ending", None, 0, 0)
+    intent = KeyIntent("name-of-the-intent", lab.double.admin_key_id, 0, None, None)
+    key = NewKey("key_new", "sk-admin-new-key-value", None)
+    watch_for(mount, "the admin key", Thing(ADMIN_KEY, "name-that-is-watched", lab.double.url, None), 0)
+    for rotation, named in (
+        (Rotation(intent, (ending,)), "name-of-the-intent"),
+        (Rotation(replace(intent, key=key), (ending,)), "key_new"),
     ):
         lab.configure()
-
-        def rotating(data: dict[str, t.Any], intent: dict[str, t.Any] = intent) -> bool:
-            watch = {"name": "name-that-is-watched", "until": 0}
-            data["rotation"] = {"intent": intent, "ending": [ending], "watches": [watch]}
-            return True
-
-        mount.define(rotating)
+        mount.define(lambda data, rotation=rotation: rotation.store(data) or True)
         for dry_run in (True, False):
             text = " ".join(delete_config(mount, force=True, dry_run=dry_run).warnings)
             for wanted in (named, "key_ending", "name-that-is-watched", creds["lease_id"]):

@@ -18,6 +18,7 @@ ORDER = (
     "_engine/rotation",
     "_engine/leases",
     "_engine/definitions",
+    "_engine/journal",
     "_engine/mount",
     "_engine/clocks",
     "_engine/store",

@@ -16,9 +16,10 @@ from ..leases.find import records
 from ..mount import Mount
 from ..names import check_openai_id
 from ..openai.client import AdminKey, OpenAI, check_endpoint, check_key
-from ..rotation.admin_key import own_id, public_rotation, refuse_ending, refuse_unfinished, replace_by_hand
+from ..rotation.admin_key import left_at_openai, own_id, public_rotation, refuse_unfinished, replace_by_hand
 from ..rotation.organization import prove_same_organization
 from ..rotation.schedule import expiry_warning, set_schedule
+from ..rotation.state import Rotation, read_rotation, refuse_ending, rotation_of
 from ..store.base import Data
 
 DEFAULT_ENDPOINT = "https://api.openai.com/v1"
@@ -84,7 +85,7 @@ def write_config(
         for option in ("api_endpoint", "organization_id"):
             if stored and stored[option] and config[option] != stored[option] and not force:
                 _refuse_if_in_use(mount, f"{option}: a mount cannot move while it has leases;")
-                refuse_unfinished(mount, mount.definitions("rotation"), f"{option}: a mount cannot move while")
+                refuse_unfinished(mount, rotation_of(mount), f"{option}: a mount cannot move while")
         set_schedule(
             config,
             mount.now(),
@@ -131,8 +132,7 @@ def write_config(
         if new and not force and (validate or not named):
             prove_same_organization(mount, stored, config, "admin_api_key", keys)
         if changed:
-            rotation = mount.definitions("rotation")
-            refuse_ending(rotation, config["admin_api_key"], config["admin_api_key_id"], "admin_api_key")
+            refuse_ending(rotation_of(mount), config["admin_api_key"], config["admin_api_key_id"], "admin_api_key")
         if changed and not dry_run and not mount.define(partial(_replace, mount, stored, config)):
             continue  # somebody else has changed it meanwhile
         if warning := expiry_warning(config, mount.now()):
@@ -149,7 +149,7 @@ def _replace(mount: Mount, stored: Data | None, config: Data, data: Data) -> boo
         return False
     if stored and config["admin_api_key"] != stored["admin_api_key"]:
         replace_by_hand(mount, data, stored)
-    refuse_ending(data.get("rotation", {}), config["admin_api_key"], config["admin_api_key_id"], "admin_api_key")
+    refuse_ending(read_rotation(data), config["admin_api_key"], config["admin_api_key_id"], "admin_api_key")
     data["config"] = config
     return True
 
@@ -160,7 +160,7 @@ def delete_config(mount: Mount, *, force: bool, dry_run: bool) -> Outcome:
     def change(data: Data) -> bool:
         if not force:
             _refuse_if_in_use(mount, "")
-            refuse_unfinished(mount, data.get("rotation", {}), "")
+            refuse_unfinished(mount, read_rotation(data), "")
         data.pop("rotation", None)
         return data.pop("config", None) is not None
 
@@ -175,28 +175,24 @@ def delete_config(mount: Mount, *, force: bool, dry_run: bool) -> Outcome:
         return change(data)
 
     changed = change(dict(found)) if dry_run else mount.define(delete)
-    return Outcome(changed, before, None, tuple(_left_behind(mount, **found)) if changed else ())
+    left = tuple(_left_behind(mount, found["config"], read_rotation(found))) if changed else ()
+    return Outcome(changed, before, None, left)
 
 
-def _left_behind(mount: Mount, config: Data, rotation: Data) -> t.Iterator[str]:
+def _left_behind(mount: Mount, config: Data, rotation: Rotation) -> t.Iterator[str]:
     """Yield warnings that name what lives on at OpenAI without the config."""
     keys = [config["admin_api_key_id"]] if config.get("admin_api_key_name") else []
-    keys += [entry["id"] for entry in rotation.get("ending", [])]
-    intent = rotation.get("intent")
-    if intent and "key" in intent:
-        keys.append(intent["key"]["id"])
+    ids, names = left_at_openai(mount, rotation)
+    keys += ids
     if keys:
         yield (
             "admin keys that a rotation has made or replaced live on at OpenAI, delete them there: "
             f"{', '.join(map(str, keys))}"
         )
-    names = [watch["name"] for watch in rotation.get("watches", [])]
-    if intent and "key" not in intent:
-        names.append(intent["name"])
     if names:
         yield f"a rotation may have made admin keys with these names, look for them at OpenAI: {', '.join(names)}"
     unreadable: list[OpenAICredsError] = []
-    leases = [record.lease["lease_id"] for record in records(mount, unreadable.append)]
+    leases = [record.subject for record in records(mount, unreadable.append)]
     if unreadable:
         yield f"leases may live on in what cannot be read in the store: {unreadable[0]}"
     if leases:

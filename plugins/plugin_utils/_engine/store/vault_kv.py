@@ -111,7 +111,11 @@ class VaultKVStore(Store):
             pass
 
     def scan(self, prefix: str) -> t.Iterator[Found]:
-        for found in self._read_ahead([path for path, _due, is_there in self._listed(prefix) if is_there]):
+        folder, slash, _group = prefix.rpartition("/")
+        listed = self._listed(f"{folder}{slash}")
+        for found in self._read_ahead(
+            [path for path, _due, is_there in listed if is_there and path.startswith(prefix)]
+        ):
             yield found if isinstance(found, UnreadableError) else found[0]
 
     def survey(self, prefix: str, now: int, *, tidy: bool) -> Survey:
