@@ -121,7 +121,7 @@ def test_what_nohup_ignores_stays_ignored_and_timeout_ends_a_run(node: Lab) -> N
 def test_a_second_interrupt_says_what_is_left_and_cleanup_ends_it(node: Lab) -> None:
     process = start(node, [LOOKUP, EACH, EACH], "twice")
     until(lambda: is_sleeping(process), "it waits")
-    ids = {lease["lease_id"] for lease in (record.lease for record in _records(node))}
+    ids = {record.lease.lease_id for record in _records(node)}
     assert len(ids) == 5
     node.double.settings(latency=20.0)
     node.double.clear_requests()
