@@ -153,10 +153,6 @@ class Mount:
             self._client = (access, client)
         return self._client[1]
 
-    def client_in_use(self) -> OpenAI:
-        """Return the client that openai() has returned last, without a look at the store."""
-        return t.cast("tuple[t.Any, OpenAI]", self._client)[1]
-
     def _current_key(self, endpoint: str) -> str | None:
         """Return the admin key as it is stored now, if it is for this endpoint."""
         config = self.definitions("config")

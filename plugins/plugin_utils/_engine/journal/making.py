@@ -78,7 +78,7 @@ class Making(abc.ABC):
     """
 
     #: In words, for messages.
-    what: t.ClassVar[str]
+    what: str
     mount: Mount
     subject: str
     thing: Thing

@@ -34,7 +34,8 @@ def placeholder(mount: Mount, role_name: str, ttl: int | None) -> tuple[Data, li
     try:
         role = find_role(mount, role_name)
         duration, renewable = _duration(role, ttl), role.renewable
-        creds.update(project_id=role.project_id, service_account=_name(role))
+        account = role.service_account or role.service_account_id or _name(role)
+        creds.update(project_id=role.project_id, service_account=account, service_account_id=role.service_account_id)
     except OpenAICredsError as error:
         if mount.definitions("roles").get(role_name) is not None:
             raise
@@ -56,11 +57,22 @@ class Place(t.NamedTuple):
     claim: Claim
 
 
-def issue(mount: Mount, role_name: str, ttl: int | None = None, place: Place | None = None) -> Data:
-    """Create a service account with a key, on record from before it exists, and return its credential.
+def _ignore(_lease: Lease) -> None:
+    pass
 
-    With a place the intent stays there as the run's claim on the lease; raises Conflict if somebody else of the run was
-    faster.
+
+def issue(
+    mount: Mount,
+    role_name: str,
+    ttl: int | None = None,
+    place: Place | None = None,
+    on_issued: t.Callable[[Lease], object] = _ignore,
+) -> Data:
+    """Create a service account with a key, or a key of the role's account, on record from before it exists, and return its
+    credential.
+
+    on_issued is handed the lease as soon as it is on record. With a place the intent stays there as the run's claim on the
+    lease; raises Conflict if somebody else of the run was faster.
     """
     mount.store.prepare(writes=1)
     role = find_role(mount, role_name)
@@ -75,6 +87,7 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, place: Place | N
         except (NotBegun, Unanswered) as error:
             problem = error
         else:
+            on_issued(making.lease)
             return credential(making.lease, made.key.value)
         if place:
             place = place._replace(version=making.intent.version + 1 if place.claim.shared else 0)
@@ -88,12 +101,18 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, place: Place | N
     raise gave_up
 
 
-def issue_several(mount: Mount, role_name: str, ttl: int | None, count: int) -> list[Data]:
+def issue_several(
+    mount: Mount,
+    role_name: str,
+    ttl: int | None,
+    count: int,
+    on_issued: t.Callable[[Lease], object] = _ignore,
+) -> list[Data]:
     """Issue credentials one after the other: all of them, or none that stays."""
     credentials: list[Data] = []
     try:
         while len(credentials) < count:
-            credentials.append(issue(mount, role_name, ttl))
+            credentials.append(issue(mount, role_name, ttl, on_issued=on_issued))
     except OpenAICredsError as error:
         ended = revoke(mount, active_records(mount, (credential["lease_id"] for credential in credentials)))
         left = [one.record.subject for one in ended if one.error]
@@ -119,6 +138,7 @@ def _new_lease(mount: Mount, role: Role, duration: int) -> Lease:
     client = mount.openai()
     now = mount.now()
     hour = bucket(now + duration)
+    unique = _name(role)
     key = mount.store.new_key(f"{LEASES}{hour}", now + duration)
     return Lease(
         lease_id=f"{mount.name}/creds/{role.name}/{hour}{key}",
@@ -130,7 +150,9 @@ def _new_lease(mount: Mount, role: Role, duration: int) -> Lease:
         renewable=role.renewable,
         native_expiry=role.native_expiry,
         scopes=role.scopes,
-        service_account=_name(role),
+        service_account=role.service_account or role.service_account_id or unique,
+        service_account_id=role.service_account_id,
+        api_key_name=unique if role.service_account_id else None,
         project_id=role.project_id,
         api_endpoint=client.endpoint,
         organization_id=client.organization_id,

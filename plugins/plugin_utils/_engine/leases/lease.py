@@ -28,7 +28,7 @@ from ..clocks import Comparison
 from ..durations import rfc3339
 from ..errors import OpenAICredsError, UnreadableError, quoted
 from ..journal.owners import Owner, is_left, read_owner
-from ..journal.things import ACCOUNT, Thing
+from ..journal.things import ACCOUNT, ACCOUNT_KEY, Thing
 from ..mount import Mount
 from ..store.base import Data, Found, Stored, Write, converted, refuse_unreadable
 
@@ -54,10 +54,12 @@ class Lease:
     #: Whether OpenAI itself ends the key.
     native_expiry: bool
     scopes: list[str] | None = None
-    #: The unique name of its account.
+    #: The name of its account: a unique one, unless the lease is only a key of it.
     service_account: str
     service_account_id: str | None = None
     api_key_id: str | None = None
+    #: The unique name of the key, if the lease is a key of an account that is there for longer.
+    api_key_name: str | None = None
     project_id: str
     api_endpoint: str
     organization_id: str | None = None
@@ -81,6 +83,16 @@ class Lease:
     @property
     def thing(self) -> Thing:
         """What it takes to end it."""
+        if self.api_key_name:
+            return Thing(
+                ACCOUNT_KEY,
+                self.api_key_name,
+                self.api_endpoint,
+                self.organization_id,
+                self.project_id,
+                self.api_key_id,
+                self.service_account_id,
+            )
         return Thing(
             ACCOUNT,
             self.service_account,
