@@ -68,37 +68,69 @@ def issue(
     place: Place | None = None,
     on_issued: t.Callable[[Lease], object] = _ignore,
 ) -> Data:
-    """Create a service account with a key, or a key of the role's account, on record from before it exists, and return its
-    credential.
-
-    on_issued is handed the lease as soon as it is on record. With a place the intent stays there as the run's claim on the
-    lease; raises Conflict if somebody else of the run was faster.
-    """
+    """Create a service account with a key, or a key of the role's account, and return its credential; see issue_lease."""
     mount.store.prepare(writes=1)
     role = find_role(mount, role_name)
     duration = _duration(role, ttl)
+    lease, key = issue_lease(mount, lambda: _role_lease(mount, role, duration), place, on_issued)
+    return credential(lease, key)
+
+
+def issue_lease(
+    mount: Mount,
+    prepare: t.Callable[[], Lease],
+    place: Place | None = None,
+    on_issued: t.Callable[[Lease], object] = _ignore,
+    *,
+    keep_key: bool = False,
+) -> tuple[Lease, str]:
+    """Make what a lease is for, on record from before it exists; returns the lease and its key.
+
+    prepare returns a lease with a unique name that is still to be made (see new_lease); it is called again for another try.
+    on_issued is handed the lease as soon as it is on record. With keep_key the lease holds the key. With a place the intent
+    stays there as the run's claim on the lease; raises Conflict if somebody else of the run was faster.
+    """
     for _round in range(_CREATE_ROUNDS):
-        lease = _new_lease(mount, role, duration)
+        lease = prepare()
         intent = new_intent(mount, lease, place.claim if place else None)
         path, version = (place.path, place.version) if place else (f"{INTENTS}{random_text(16)}", 0)
-        making = LeaseMaking(mount, lease, Stored(intent, path, version))
+        making = LeaseMaking(mount, lease, Stored(intent, path, version), keep_key=keep_key)
         try:
             made = make(making)
         except (NotBegun, Unanswered) as error:
             problem = error
         else:
             on_issued(making.lease)
-            return credential(making.lease, made.key.value)
+            return making.lease, made.key.value
         if place:
             place = place._replace(version=making.intent.version + 1 if place.claim.shared else 0)
     if isinstance(problem, NotBegun):
         raise UnreadableError(str(problem))
-    gave_up = OpenAICredsError(f"service account creation failed {_CREATE_ROUNDS} times, lastly: {problem}")
+    gave_up = OpenAICredsError(f"{making.what} creation failed {_CREATE_ROUNDS} times, lastly: {problem}")
     if place and place.claim.shared:
         with contextlib.suppress(StoreError):
             given_up = spent(making.intent.value, mount.now(), making.failure(gave_up))
             mount.store.write(given_up.write(place.path, place.version))
     raise gave_up
+
+
+def new_lease(mount: Mount, path: str, duration: int, max_duration: int, **more: t.Any) -> Lease:
+    """Return a lease that is to be made, with an id below a path such as creds/my-role; durations are in seconds."""
+    client = mount.openai()
+    now = mount.now()
+    hour = bucket(now + duration)
+    key = mount.store.new_key(f"{LEASES}{hour}", now + duration)
+    return Lease(
+        lease_id=f"{mount.name}/{path}/{hour}{key}",
+        issued_at=now,
+        expires_at=now + duration,
+        duration=duration,
+        max_expires_at=now + max_duration,
+        api_endpoint=client.endpoint,
+        organization_id=client.organization_id,
+        issued_by=mount.issued_by,
+        **more,
+    )
 
 
 def issue_several(
@@ -134,19 +166,14 @@ def _name(role: Role) -> str:
     return render_template(role.template, role.name, role.project_name)
 
 
-def _new_lease(mount: Mount, role: Role, duration: int) -> Lease:
-    client = mount.openai()
-    now = mount.now()
-    hour = bucket(now + duration)
+def _role_lease(mount: Mount, role: Role, duration: int) -> Lease:
     unique = _name(role)
-    key = mount.store.new_key(f"{LEASES}{hour}", now + duration)
-    return Lease(
-        lease_id=f"{mount.name}/creds/{role.name}/{hour}{key}",
+    return new_lease(
+        mount,
+        f"creds/{role.name}",
+        duration,
+        role.max_ttl,
         role=role.name,
-        issued_at=now,
-        expires_at=now + duration,
-        duration=duration,
-        max_expires_at=now + role.max_ttl,
         renewable=role.renewable,
         native_expiry=role.native_expiry,
         scopes=role.scopes,
@@ -154,7 +181,4 @@ def _new_lease(mount: Mount, role: Role, duration: int) -> Lease:
         service_account_id=role.service_account_id,
         api_key_name=unique if role.service_account_id else None,
         project_id=role.project_id,
-        api_endpoint=client.endpoint,
-        organization_id=client.organization_id,
-        issued_by=mount.issued_by,
     )

@@ -43,7 +43,10 @@ class Lease:
     """One issued credential, as it is stored. Times are Unix times, durations in seconds."""
 
     lease_id: str
-    role: str
+    #: What it was issued for: a role, a library set or a static role.
+    role: str | None = None
+    library_set: str | None = None
+    static_role: str | None = None
     issued_at: int
     expires_at: int
     #: How long it was to live, and lives again when it is renewed.
@@ -67,7 +70,7 @@ class Lease:
     issued_by: dict[str, str]
     #: The path of the claim of the run that it belongs to.
     claim: str | None = None
-    #: The key, for the other processes of a run that shares it.
+    #: The key, for those who share it.
     api_key: str | None = dataclasses.field(default=None, repr=False)
     #: How far the clock of its run's machine was from OpenAI's, so that other processes there need not ask.
     clock: Comparison | None = None

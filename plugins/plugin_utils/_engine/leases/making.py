@@ -37,7 +37,7 @@ _ROUNDING_SECONDS = 2
 class LeaseMaking(Making):
     """One issue of a lease, by this process or left by another one."""
 
-    def __init__(self, mount: Mount, lease: Lease, intent: Stored[Intent]) -> None:
+    def __init__(self, mount: Mount, lease: Lease, intent: Stored[Intent], *, keep_key: bool = False) -> None:
         self.mount = mount
         self.lease = lease
         self.subject = lease.lease_id
@@ -46,6 +46,7 @@ class LeaseMaking(Making):
         self.owner = this_owner(lease.lease_id, mount.now())
         self.ends_at = lease.expires_at
         self.intent = intent
+        self._keep_key = keep_key
         self._began = mount.clock()
         self._begun = time.monotonic()
         #: For how many seconds the key was asked to live; None for no end.
@@ -148,9 +149,10 @@ class LeaseMaking(Making):
     def commit(self, made: Made) -> None:
         claim = self.intent.value.claim
         if claim:
-            # Other processes of the run have the key from the lease.
-            key = made.key.value if claim.shared else None
-            self.lease = dataclasses.replace(self.lease, claim=self.intent.path, api_key=key)
+            self.lease = dataclasses.replace(self.lease, claim=self.intent.path)
+        if self._keep_key or (claim and claim.shared):
+            # Others have the key from the lease.
+            self.lease = dataclasses.replace(self.lease, api_key=made.key.value)
         try:
             self.mount.store.write(self.lease.write(due=self.ends_at))
         except StoreError as error:
