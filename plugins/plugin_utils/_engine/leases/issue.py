@@ -106,7 +106,7 @@ def issue_lease(
             place = place._replace(version=making.intent.version + 1 if place.claim.shared else 0)
     if isinstance(problem, NotBegun):
         raise UnreadableError(str(problem))
-    gave_up = OpenAICredsError(f"{making.what} creation failed {_CREATE_ROUNDS} times, lastly: {problem}")
+    gave_up = OpenAICredsError(f"{making.failed} {_CREATE_ROUNDS} times, lastly: {problem}")
     if place and place.claim.shared:
         with contextlib.suppress(StoreError):
             given_up = spent(making.intent.value, mount.now(), making.failure(gave_up))

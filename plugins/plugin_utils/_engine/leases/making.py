@@ -43,6 +43,7 @@ class LeaseMaking(Making):
         self.subject = lease.lease_id
         self.thing = lease.thing
         self.what = "API key" if lease.api_key_name else "service account"
+        self.failed = "API key creation failed" if lease.api_key_name else "service account creation failed"
         self.owner = this_owner(lease.lease_id, mount.now())
         self.ends_at = lease.expires_at
         self.intent = intent

@@ -81,7 +81,7 @@ def rotate(mount: Mount, *, always: bool, overlap: int, expires_in: int | None, 
         report.busy = True
         return report
     except Unanswered as error:
-        failure = OpenAICredsError(f"admin key creation failed: {error}")
+        failure = OpenAICredsError(f"{making.failed}: {error}")
     except OpenAICredsError as error:
         failure = error
     else:

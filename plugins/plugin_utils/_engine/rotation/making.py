@@ -38,7 +38,7 @@ class AdminKeyMaking(Making):
     may_begin says, of the definitions at the instant of the write, whether the rotation may still begin.
     """
 
-    what = "admin key"
+    failed = "admin key creation failed"
     subject = "the admin key"
     ends_at = 0
 
@@ -169,7 +169,7 @@ class AdminKeyMaking(Making):
     def take_over(self) -> bool:
         mine = dataclasses.replace(self.intent, owner=self.owner)
         if not self._change(lambda rotation, _data: dataclasses.replace(rotation, intent=mine)):
-            raise Conflict("somebody else carries on the rotation of the admin key")
+            raise Conflict("somebody else is rotating the admin key")
         self.intent = mine
         return True
 
