@@ -215,7 +215,7 @@ class KVEngine:
             return unknown_token(self._connected().url)
         capability, tree = _RIGHTS[what]
         # That is the word for both in messages: who reads them wants to know what did not work.
-        done = "write" if what in ("create", "update") else what
+        done = {"create": "write", "update": "write", "limit": "limit the versions of"}.get(what, what)
         return StoreError(
             f"kv_path: Vault does not let this token {done} {self.shown(path)}; its policies have to give {capability!r} on "
             f"{self._mount_point}/{tree}/{self._base}/*"

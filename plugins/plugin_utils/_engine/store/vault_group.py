@@ -35,7 +35,7 @@ import threading
 import time
 import typing as t
 
-from ..errors import Conflict, UnreadableError
+from ..errors import Conflict, StoreError, UnreadableError
 from ..names import random_text
 from .base import Data, Document, Write
 from .vault_content import DUE_DIGITS, WRITES, due_text, pack, unpack
@@ -225,8 +225,7 @@ class Groups:
 
     def _put(self, group: Group, *, limit: bool) -> Group:
         if limit:
-            # From the second version on, no older one is kept: it could show a document that has ended.
-            self._engine.keep_one_version(group.place)
+            self._keep_one_version(group)
         data = json.dumps(
             {
                 "documents": {key: entry._asdict() for key, entry in group.entries.items()},
@@ -235,10 +234,27 @@ class Groups:
             }
         )
         fields = pack(data, group.due, group.writes)
-        self._engine.put(group.place, fields, group.version)
+        try:
+            self._engine.put(group.place, fields, group.version)
+        except Conflict:
+            if limit and self._engine.read(group.place) is None:
+                # It had just gone, and a token that may create metadata has made some anew, which belongs to nothing.
+                self._engine.destroy(group.place)
+            raise
         secret = {"data": fields, "metadata": {"version": group.version + 1}}
         self._remember(group.place, secret)
         return group._replace(version=group.version + 1, size=len(data))
+
+    def _keep_one_version(self, group: Group) -> None:
+        """Have no older version of a group kept from now on: it could show a document that has ended."""
+        try:
+            self._engine.keep_one_version(group.place)
+        except StoreError:
+            # A policy that lets nobody create metadata refuses this also for a group that has just gone.
+            secret = self._engine.read(group.place)
+            if secret is None or secret["metadata"]["version"] != group.version:
+                raise Conflict(f"kv_path: {self._engine.shown(group.place)} has gone at the same time") from None
+            raise
 
     def _put_name(self, place: str, name: str) -> None:
         with contextlib.suppress(Conflict):
