@@ -18,14 +18,14 @@ from gateway import Opened, Proxy, base_of
 from surveys import Summary, summary
 from surveys import due as due_of
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict, UnreadableError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import random_text
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_group import GROUP_SIZE
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_group import GROUP_SIZE, place_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
 
 if t.TYPE_CHECKING:
-    from bao import Bao, Cluster
+    from bao import Bao
 
 FORK = multiprocessing.get_context("fork")
 NOW = int(time.time())
@@ -246,6 +246,22 @@ def test_a_full_group_is_not_opened_before_it_is_due(opened: Opened, proxy: Prox
     assert len(list(survey.due)) == 1 and (survey.later, survey.next_due) == (GROUP_SIZE - 1, DUE)
 
 
+def seal_again(store: VaultKVStore, place: str | None) -> None:
+    """Seal a group as a survey does."""
+    assert place
+    start = f"{place.rpartition('/')[2]}."
+    beside = [name.removeprefix(start) for name in store._engine.names(f"{FOLDER}/") if name.startswith(start)]
+    group = store._groups.load(place)
+    assert group
+    store._groups.seal(group, beside)
+
+
+def dues(store: VaultKVStore, place: str | None) -> dict[str, int]:
+    """Return when each document of a group is due, according to the group itself."""
+    group = store._groups.load(str(place))
+    return {document.path: due for document, due in group.documents()} if group else {}
+
+
 CHANGES: dict[str, t.Callable[[VaultKVStore, list[str]], None]] = {
     "sooner": lambda store, paths: store.write(Write(paths[0], {"n": 2}, 1, NOW)),
     "later": lambda store, paths: store.write(*(Write(path, {"n": 2}, 1, DUE + 5000) for path in paths)),
@@ -254,16 +270,7 @@ CHANGES: dict[str, t.Callable[[VaultKVStore, list[str]], None]] = {
     ),
     "one less": lambda store, paths: store.delete(paths[0]),
     "none left": lambda store, paths: store.delete(*paths),
-    "sealed anew": lambda store, _paths: (
-        [
-            store._groups.seal(group, [name.partition(".")[2] for name in beside])  # type: ignore[func-returns-value]
-            for place in {f"{path.rpartition('-')[0]}-" for path in _paths}
-            for beside in [[name for name in store._engine.names(f"{FOLDER}/") if "." in name]]
-            for group in [store._groups.load(place)]
-            if group
-        ]
-        and None
-    ),
+    "sealed anew": lambda store, paths: seal_again(store, place_of(paths[0])),
 }
 
 
@@ -289,12 +296,7 @@ def test_a_crash_between_a_name_and_its_group_hides_nothing(
         except KeyboardInterrupt:
             pass
         fresh = opened()
-        truth = {
-            path: due
-            for found in fresh._open([f"{paths[0].rpartition('-')[0]}-"])
-            if not isinstance(found, UnreadableError)
-            for (path, due) in ((document.path, due) for document, due in found.documents())
-        }
+        truth = dues(fresh, place_of(paths[0]))
         for now in (NOW, DUE, DUE + 5000):
             survey = opened().survey("leases/", now, tidy=False)
             assert sorted(one.path for one in survey.due) == sorted(  # type: ignore[union-attr]
@@ -344,10 +346,7 @@ def test_one_who_seals_and_one_who_writes_exclude_each_other(opened: Opened) -> 
     def seal() -> None:
         mine = opened()
         while not over.is_set():
-            beside = [name.partition(".")[2] for name in mine._engine.names(f"{FOLDER}/") if "." in name]
-            group = mine._groups.load(f"{paths[0].rpartition('-')[0]}-")
-            assert group
-            mine._groups.seal(group, beside)
+            seal_again(mine, place_of(paths[0]))
 
     with ThreadPoolExecutor(3) as pool:
         for work in [pool.submit(write), pool.submit(seal), pool.submit(seal)]:
