@@ -290,7 +290,7 @@ def many_leases(few: Lab, many: Lab) -> None:
         f"{took:.2f} s, {mebibytes:.0f} MiB",
         f"listing their names by hvac {bare:.2f} s" if bare else "",
         took / bare if bare else None,
-        "1 s, 150 MiB",
+        "0.5 s, 150 MiB" if many.vault else "0.2 s, 150 MiB",
     )
 
 
@@ -298,7 +298,7 @@ def listing(lab: Lab) -> None:
     seed(lab.mount(), 10_000, 8)
     took, _mebibytes, count = in_new_process(lab, "sum(1 for _ in records(mount))")
     assert count == 10_000
-    row(f"listing {count:,} leases", f"{took:.2f} s", "", None, "2 s")
+    row(f"listing {count:,} leases", f"{took:.2f} s", "", None, "4 s" if lab.vault else "2 s")
 
 
 def main() -> None:
@@ -321,7 +321,7 @@ def main() -> None:
             lookups(lab())
             if vault is None:
                 imports()
-                listing(lab())
+            listing(lab())
             timed_cleanup(lab())
             many_leases(lab(), lab())
 
