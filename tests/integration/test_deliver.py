@@ -23,6 +23,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
 from lab import MARKER, Lab, Run
 
 HANDLER = {"name": "Listen", "ansible.builtin.debug": {"msg": "HEARD"}, "listen": "openai credential changed"}
@@ -620,6 +621,13 @@ def test_the_owner_is_who_is_asked_for(hosts: Hosts) -> None:
     hosts.deliver(owner=owner, group=group, mode=0o600)
     assert hosts.is_well()
     assert hosts.path().stat().st_uid == os.getuid()
+
+
+def test_the_defaults_are_those_that_are_documented() -> None:
+    role = Path(__file__).resolve().parents[2] / "roles" / "deliver"
+    specification = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]
+    documented = {name: option["default"] for name, option in specification["options"].items() if "default" in option}
+    assert documented == yaml.safe_load((role / "defaults" / "main.yml").read_text())
 
 
 # Units
