@@ -18,14 +18,6 @@ import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.ending import Refusal
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.claims import shared_path
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import Claim, Intent
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.refusal import RefusedLease
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import Process
-
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent / ".build" / "collections")]
 
@@ -33,11 +25,18 @@ from bao import Vault, start_raft
 from double.client import Double
 from lab import COLLECTIONS, PROJECT, Lab, new_lab
 
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.ending import Refusal
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.claims import shared_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import Claim, Intent
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.refusal import RefusedLease
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import random_text
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import Process
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 

@@ -57,7 +57,9 @@ def claims_to_look_at(
     mount: Mount, now: int, *, tidy: bool, unreadable: t.Callable[[UnreadableError], object]
 ) -> list[Stored[Intent]]:
     """Return the claims of runs of this machine, and those of others that are due."""
-    own = intents_in(mount.store.scan(_machine(this_process())), unreadable)
+    here = this_process()
+    kept_together = intents_in(mount.store.scan(_machine(here)), unreadable)
+    own = (claim for claim in kept_together if t.cast(Claim, claim.value.claim).run["machine"] == here["machine"])
     due = intents_in(mount.store.survey(CLAIMS, now, tidy=tidy).due, unreadable)
     return list({claim.path: claim for found in (own, due) for claim in found}.values())
 
