@@ -65,6 +65,7 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, place: Place | N
     mount.store.prepare(writes=1)
     role = find_role(mount, role_name)
     duration = _duration(role, ttl)
+    began = mount.clock()
     for _round in range(_CREATE_ROUNDS):
         lease = _new_lease(mount, role, duration)
         intent = new_intent(mount, lease, place.claim if place else None)
@@ -83,7 +84,7 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, place: Place | N
     gave_up = OpenAICredsError(f"service account creation failed {_CREATE_ROUNDS} times, lastly: {problem}")
     if place and place.claim.shared:
         with contextlib.suppress(StoreError):
-            given_up = spent(making.intent.value, mount.now(), making.failure(gave_up))
+            given_up = spent(making.intent.value, mount.now(), making.failure(gave_up, unanswered_since=began))
             mount.store.write(given_up.write(place.path, place.version))
     raise gave_up
 
