@@ -51,6 +51,10 @@ class Accident:
     unseen: bool = False
     common: bool = True
 
+    @property
+    def ends_process(self) -> bool:
+        return self.name.startswith("killed")
+
 
 def _killed_before(here: Happening, do: Do, half: Do | None) -> t.NoReturn:
     here.die()

@@ -22,7 +22,7 @@ from lab import Lab
 from unit.conftest import Clock, Crash
 from unit.crashes import invariants
 from unit.crashes.accidents import CALL, WRITE, Accident, Do, Happening
-from unit.crashes.world import World
+from unit.crashes.world import ANOTHER_MACHINE, World
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import DEFINITIONS
@@ -34,6 +34,8 @@ TWO_DAYS = 2 * 86400
 _HOUR = 3601
 _ROUNDS = 6
 _names = itertools.count(1)
+#: How many events of each kind there are, by scenario and whether the store is in files: as the clean run has counted.
+_counted: dict[tuple[str, bool], dict[str, int]] = {}
 
 
 def _nothing(_world: World) -> None:
@@ -47,7 +49,8 @@ class Scenario:
     prepare comes before the act and nothing happens to it; next is what the user does after an accident, as often as it
     takes, such as the same again. holds checks what must hold in particular when all is over; done says whether the act
     succeeded. calls and writes are how many events the act has at the least: with fewer, this would test less than it
-    says. in_a_run says that the act is a run's, as a lookup is.
+    says. in_a_run says that the act is a run's, as a lookup is; variant that it differs little from another scenario, so that
+    make test tries it only with the end of the process.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Scenario:
     calls: int = 1
     writes: int = 1
     in_a_run: bool = False
+    variant: bool = False
 
 
 class _Act:
@@ -81,9 +85,12 @@ class _Act:
         if here.dead:
             raise Crash
         self.events[kind].append(what)
-        self.check(f"before {what}")
+        # Until the accident all is as in the clean run, where it has been checked.
+        if self.accident is None or self.fired:
+            self.check(f"before {what}")
         result = self._do(here, kind, do, half)
-        self.check(f"after {what}")
+        if self.accident is None or self.fired:
+            self.check(f"after {what}")
         if here.dead:
             raise Crash
         return result
@@ -135,7 +142,10 @@ class Harness:
 
     def try_at_each(self, scenario: Scenario, accident: Accident) -> None:
         """Let an accident happen at each event."""
-        count = len(self.events(scenario)[accident.kind])
+        known = (scenario.name, self._lab.vault is None)
+        if known not in _counted:
+            _counted[known] = {kind: len(events) for kind, events in self.events(scenario).items()}
+        count = _counted[known][accident.kind]
         for at in range(1, count + 1):
             assert self._run(scenario, accident, at).fired, f"event {at} of {count} did not come"
 
@@ -192,10 +202,10 @@ class Harness:
     def _check_later(self, scenario: Scenario, act: _Act, world: World, done: bool) -> None:
         world.end_run()
         if act.accident and act.accident.unseen:
-            before = _intents(world)
+            before = _unseen_work(world)
             with contextlib.suppress(OpenAICredsError):  # a mount that is being moved is not cleaned up
                 world.clean()
-            if before != _intents(world):
+            if before != _unseen_work(world):
                 act.broken.append("3: a cleanup has touched unfinished work before the grace was over")
             self._clock.move(GRACE_IS_OVER)
         for _round in range(2):
@@ -221,5 +231,11 @@ class Harness:
         act.broken += [f"{when}: {broken}" for broken in invariants.at_rest(world)]
 
 
-def _intents(world: World) -> list[tuple[str, int]]:
-    return [(one.path, one.version) for store in world.stores for one in invariants.documents(store) if "intents/" in one.path]
+def _unseen_work(world: World) -> list[tuple[str, int]]:
+    """Return what processes on the other machine are at, as it is on record."""
+    return [
+        (one.path, one.version)
+        for store in world.stores
+        for one in invariants.documents(store)
+        if (owner := one.data.get("owner")) and owner["process"]["machine"] == ANOTHER_MACHINE
+    ]

@@ -20,8 +20,6 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vau
 
 #: What is tried with the store in Vault by make test; make test-long tries all.
 SAMPLE = {("issue", "write killed after"), ("rotate", "call killed after"), ("cleanup", "write killed halfway")}
-#: Scenarios that differ from others in little: they are tried with few accidents by make test.
-
 
 def _matrix() -> t.Iterator[t.Any]:
     for store in ("vaulted_file", "vault_kv"):
@@ -29,7 +27,10 @@ def _matrix() -> t.Iterator[t.Any]:
             for name, accident in ACCIDENTS.items():
                 if not getattr(scenario, f"{accident.kind}s"):
                     continue
-                common = accident.common if store == "vaulted_file" else (scenario.name, name) in SAMPLE
+                if store == "vaulted_file":
+                    common = accident.common and (not scenario.variant or accident.ends_process)
+                else:
+                    common = (scenario.name, name) in SAMPLE
                 marks = () if common else pytest.mark.long
                 yield pytest.param(store, scenario.name, name, marks=marks, id=f"{store}-{scenario.name}-{name}")
 

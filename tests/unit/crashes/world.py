@@ -31,6 +31,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cl
 
 _T = t.TypeVar("_T")
 
+ANOTHER_MACHINE = "another machine"
 #: Called around each call to OpenAI ("call") and each change of the store ("write"): with the kind of event, what it is
 #: in words, what does it, and for a write of several documents what does the first half of it.
 OnEvent = t.Callable[[str, str, t.Callable[[], t.Any], "t.Callable[[], t.Any] | None"], t.Any]
@@ -177,7 +178,7 @@ class World:
     def on_another_machine(self) -> t.Iterator[None]:
         """Let what happens in this context happen on another machine: it cannot see who works here."""
         true = processes._machine
-        processes._machine = lambda: "another machine"
+        processes._machine = lambda: ANOTHER_MACHINE
         try:
             yield
         finally:
