@@ -206,7 +206,9 @@ SCENARIOS = {
     for scenario in (
         Scenario("issue", _issue, calls=1, writes=3),
         Scenario("issue_scoped", _issue, lambda world: world.role(scopes=["api.model.read"]), calls=2, writes=3),
-        Scenario("issue_without_native_expiry", _issue, lambda world: world.role(native_expiry=False), writes=3, variant=True),
+        Scenario(
+            "issue_without_native_expiry", _issue, lambda world: world.role(native_expiry=False), writes=3, variant=True
+        ),
         Scenario("issue_several", _issue_several, calls=2, writes=6, variant=True),
         Scenario("own", _own, writes=2, in_a_run=True),
         Scenario("shared", _shared, writes=2, holds=_one_lease, in_a_run=True),
@@ -216,9 +218,13 @@ SCENARIOS = {
         Scenario("revoke_pending", _revoke_pending, _has_a_pending_lease, calls=2, writes=2),
         Scenario("rotate", _rotate(), calls=4, writes=4, holds=_old_key_gone),
         Scenario("rotate_with_overlap", _rotate(overlap=3600), calls=3, writes=3, holds=_old_key_gone, variant=True),
-        Scenario("rotate_expiring", _rotate(expires_in=30 * 86400), calls=4, writes=4, holds=_old_key_gone, variant=True),
+        Scenario(
+            "rotate_expiring", _rotate(expires_in=30 * 86400), calls=4, writes=4, holds=_old_key_gone, variant=True
+        ),
         Scenario("adopt", _adopt, calls=2, writes=2, holds=_old_key_gone),
-        Scenario("replaced_before_it_is_kept", _rotate_while_a_person_replaces_the_key(2), calls=2, writes=2, variant=True),
+        Scenario(
+            "replaced_before_it_is_kept", _rotate_while_a_person_replaces_the_key(2), calls=2, writes=2, variant=True
+        ),
         Scenario("replaced_before_the_switch", _rotate_while_a_person_replaces_the_key(3), calls=2, writes=3),
         Scenario("cleanup", _cleanup, _has_work_for_cleanup, calls=5, writes=4),
         Scenario("move", _move(0, 1), _has_another_store, _move_again(0, 1), _moved, calls=0, writes=8),

@@ -21,6 +21,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vau
 #: What is tried with the store in Vault by make test; make test-long tries all.
 SAMPLE = {("issue", "write killed after"), ("rotate", "call killed after"), ("cleanup", "write killed halfway")}
 
+
 def _matrix() -> t.Iterator[t.Any]:
     for store in ("vaulted_file", "vault_kv"):
         for scenario in SCENARIOS.values():
