@@ -28,10 +28,8 @@ def _matrix() -> t.Iterator[t.Any]:
             for name, accident in ACCIDENTS.items():
                 if not getattr(scenario, f"{accident.kind}s"):
                     continue
-                if store == "vaulted_file":
-                    common = accident.common and (not scenario.variant or accident.ends_process)
-                else:
-                    common = (scenario.name, name) in SAMPLE
+                tried = accident.common and (not scenario.variant or accident.ends_process)
+                common = tried if store == "vaulted_file" else (scenario.name, name) in SAMPLE
                 marks = () if common else pytest.mark.long
                 yield pytest.param(store, scenario.name, name, marks=marks, id=f"{store}-{scenario.name}-{name}")
 
