@@ -18,6 +18,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import share as reuse
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, find_record
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
@@ -441,17 +442,17 @@ def test_a_lease_that_is_not_shared_is_claimed_and_its_key_is_not_kept(lab: Lab,
     assert [claim.data["lease"]["lease_id"] for claim in unfinished(mount.store)] == [second["lease_id"]]
 
 
-def test_before_issue_is_called_only_before_an_issue(mount: Mount) -> None:
-    called: list[int] = []
+def test_an_issue_is_told_of_before_it_and_after_it(mount: Mount) -> None:
+    told: list[tuple[str | None, int]] = []
 
-    def before() -> None:
-        called.append(len(unfinished(mount.store)))
+    def note(lease: Lease | None) -> None:
+        told.append((lease and lease.lease_id, len(unfinished(mount.store))))
 
-    shared_credential(mount, "my-role", None, 300, before)
-    shared_credential(mount, "my-role", None, 300, before)
-    assert called == [0]
-    own_credential(mount, "my-role", None, before)
-    assert called == [0, 1]
+    first, _issued = shared_credential(mount, "my-role", None, 300, note)
+    shared_credential(mount, "my-role", None, 300, note)
+    assert told == [(None, 0), (first["lease_id"], 1)]
+    second = own_credential(mount, "my-role", None, note)
+    assert told[2:] == [(None, 1), (second["lease_id"], 2)]
 
 
 def test_two_mounts_do_not_share(lab: Lab, mount: Mount) -> None:

@@ -20,6 +20,7 @@ ORDER = (
     "_engine/definitions",
     "_engine/journal",
     "_engine/mount",
+    "_engine/mount_config",
     "_engine/clocks",
     "_engine/store",
     "_engine/openai",

@@ -145,7 +145,7 @@ def test_a_dry_run_does_nothing(lab: Lab, mount: Mount, on_disk: t.Callable[[], 
 def test_a_key_with_native_expiry(lab: Lab, mount: Mount, clock: Clock) -> None:
     now(mount, expires_in=86400)
     assert stored(lab)["admin_api_key_expires_at"] == pytest.approx(clock() + 86400, abs=60)
-    shown = public_config(mount, stored(lab))
+    shown = public_config(mount, lab.mount().config())
     assert shown and shown["admin_api_key_expires_at"]
     now(mount)
     assert stored(lab)["admin_api_key_expires_at"] is None
@@ -482,7 +482,7 @@ def test_a_store_that_does_not_say_whether_it_has_kept_the_new_key(
 def test_an_overlap(lab: Lab, mount: Mount, clock: Clock) -> None:
     old = lab.double.admin_key_id
     assert now(mount, overlap=3600).ended == []
-    shown = public_config(mount, stored(lab))
+    shown = public_config(mount, lab.mount().config())
     assert shown and shown["previous_admin_api_key_id"] == old
     clock.move(3599)
     assert clean(mount)["admin_api_keys"] == [] and old in at_openai(lab)
@@ -490,7 +490,7 @@ def test_an_overlap(lab: Lab, mount: Mount, clock: Clock) -> None:
     assert clean(mount, dry_run=True)["admin_api_keys"] == [old] and old in at_openai(lab)
     assert clean(mount)["admin_api_keys"] == [old]
     agree(lab)
-    shown = public_config(mount, stored(lab))
+    shown = public_config(mount, lab.mount().config())
     assert shown and shown["previous_admin_api_key_id"] is None and shown["previous_admin_api_keys"] == []
 
 
@@ -522,7 +522,7 @@ def test_a_key_that_will_not_go(lab: Lab, mount: Mount, clock: Clock) -> None:
     for attempts in (2, 3):
         result = clean(mount)
         assert result["failed"][0]["admin_api_key_id"] == old and "403" in result["failed"][0]["error"]
-        shown = public_config(mount, stored(lab))
+        shown = public_config(mount, lab.mount().config())
         assert shown and shown["previous_admin_api_key_id"] == old
         assert shown["previous_admin_api_keys"][0]["attempts"] == attempts
         since = lab.double.mark()

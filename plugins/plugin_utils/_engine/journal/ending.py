@@ -21,10 +21,11 @@ import typing as t
 from ..errors import ApiError, OpenAICredsError, StoreError
 from ..mount import Mount
 from ..names import random_text
+from ..openai.account_keys import end_keys, try_end_key
 from ..run.processes import at_work
 from ..run.threads import concurrently
 from .owners import Owner, this_owner
-from .things import ACCOUNT, Thing, check_pins, end_thing
+from .things import ACCOUNT, ACCOUNT_KEY, Thing, check_pins, end_thing
 
 #: How many batches are ended at a time: while OpenAI is asked for one, the records of others are written.
 _BATCHES = 3
@@ -163,8 +164,8 @@ def delete(
 ) -> list[Ended[_D]]:
     """Delete things at OpenAI, whatever is on record.
 
-    calls is held during each call; failed gets what concerns all calls. Accounts that OpenAI does not find share the lists that
-    prove whether they are gone.
+    calls is held during each call; failed gets what concerns all calls. What OpenAI does not find, or does not delete, shares the
+    lists that prove whether it is gone.
     """
     client = mount.openai()
 
@@ -177,6 +178,8 @@ def delete(
                     raise failed[0]
                 if thing.kind == ACCOUNT:
                     found = client.delete_service_account(str(thing.project_id), str(thing.id), prove=False)
+                elif thing.kind == ACCOUNT_KEY:
+                    found = try_end_key(client, str(thing.project_id), str(thing.id))
                 else:
                     end_thing(client, thing)
                     found = True
@@ -185,8 +188,13 @@ def delete(
         return record, _ended(record, None, failed) if found else None
 
     outcomes = list(concurrently(delete_one, batch, concurrency))
-    unknown = [(str(record.thing.project_id), str(record.thing.id)) for record, one in outcomes if not one]
-    errors, gone = client.delete_unknown_accounts(unknown, calls)
+    unknown: dict[str, list[tuple[str, str]]] = {ACCOUNT: [], ACCOUNT_KEY: []}
+    for record, one in outcomes:
+        if not one:
+            unknown[record.thing.kind].append((str(record.thing.project_id), str(record.thing.id)))
+    errors, gone = client.delete_unknown_accounts(unknown[ACCOUNT], calls)
+    key_errors, keys_gone = end_keys(client, unknown[ACCOUNT_KEY], calls)
+    errors, gone = errors | key_errors, gone | keys_gone
     return [
         one or _ended(record, errors.get(str(record.thing.id)), failed)._replace(was_gone=record.thing.id in gone)
         for record, one in outcomes

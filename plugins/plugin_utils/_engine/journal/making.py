@@ -77,8 +77,8 @@ class Making(abc.ABC):
     which it ends in any case.
     """
 
-    #: In words, for messages.
-    what: t.ClassVar[str]
+    #: What to say when it could not be created.
+    failed: str
     mount: Mount
     subject: str
     thing: Thing
@@ -194,7 +194,7 @@ def _create(making: Making, client: OpenAI) -> Made:
         return making.create(client)
     except ApiError as error:
         unanswered, answered = str(error), error.status is not None
-        failed = f"{making.what} creation failed: {error}"
+        failed = f"{making.failed}: {error}"
         if not error.may_have_happened:
             refused = NotMade(failed, answered=answered)
             making.clear(refused)

@@ -14,19 +14,22 @@ import dataclasses
 import typing as t
 
 from ..errors import OpenAICredsError
+from ..openai.account_keys import end_keys, try_end_key
 
 if t.TYPE_CHECKING:
     from ..openai.client import OpenAI
 
 ACCOUNT = "account"
+ACCOUNT_KEY = "account_key"
 ADMIN_KEY = "admin_key"
 
 
 @dataclasses.dataclass(frozen=True)
 class Thing:
-    """Something made at OpenAI, or to be made there: an account of a project, or an admin key.
+    """Something made at OpenAI, or to be made there: an account of a project, a key of an account, or an admin key.
 
     name is the unique name under which it is found again; of something that others have made only the id may be known.
+    account_id is that of the account whose key it is, which is never touched.
     """
 
     kind: str
@@ -35,6 +38,7 @@ class Thing:
     organization_id: str | None
     project_id: str | None = None
     id: str | None = None
+    account_id: str | None = None
 
 
 def check_pins(client: OpenAI, thing: Thing, subject: str) -> None:
@@ -57,6 +61,10 @@ def ids_by_name(client: OpenAI, thing: Thing) -> dict[str | None, list[str]]:
     if thing.kind == ADMIN_KEY:
         for key in client.list_admin_keys():
             found.setdefault(key.name, []).append(key.id)
+    elif thing.kind == ACCOUNT_KEY:
+        for project_key in client.list_project_keys(t.cast(str, thing.project_id)):
+            if project_key.account_id == thing.account_id:
+                found.setdefault(project_key.name, []).append(project_key.id)
     else:
         for account in client.list_service_accounts(t.cast(str, thing.project_id)):
             found.setdefault(account.name, []).append(account.id)
@@ -73,5 +81,10 @@ def end_thing(client: OpenAI, thing: Thing) -> None:
     """End a thing at OpenAI; one that is in no list has ended."""
     if thing.kind == ADMIN_KEY:
         client.delete_admin_key(t.cast(str, thing.id))
+    elif thing.kind == ACCOUNT_KEY:
+        project_id, key_id = t.cast(str, thing.project_id), t.cast(str, thing.id)
+        if not try_end_key(client, project_id, key_id):
+            for error in end_keys(client, [(project_id, key_id)])[0].values():
+                raise error
     else:
         client.delete_service_account(t.cast(str, thing.project_id), t.cast(str, thing.id))

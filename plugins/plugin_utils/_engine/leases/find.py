@@ -48,6 +48,7 @@ class Record(t.NamedTuple):
         return {
             "lease_id": lease.lease_id,
             "role": lease.role,
+            **{name: value for name in ("library_set", "static_role") if (value := getattr(lease, name))},
             "renewable": lease.renewable,
             "service_account": lease.service_account,
             "service_account_id": lease.service_account_id,

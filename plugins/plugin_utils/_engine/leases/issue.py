@@ -34,7 +34,8 @@ def placeholder(mount: Mount, role_name: str, ttl: int | None) -> tuple[Data, li
     try:
         role = find_role(mount, role_name)
         duration, renewable = _duration(role, ttl), role.renewable
-        creds.update(project_id=role.project_id, service_account=_name(role))
+        account = role.service_account or role.service_account_id or _name(role)
+        creds.update(project_id=role.project_id, service_account=account, service_account_id=role.service_account_id)
     except OpenAICredsError as error:
         if mount.definitions("roles").get(role_name) is not None:
             raise
@@ -56,32 +57,57 @@ class Place(t.NamedTuple):
     claim: Claim
 
 
-def issue(mount: Mount, role_name: str, ttl: int | None = None, place: Place | None = None) -> Data:
-    """Create a service account with a key, on record from before it exists, and return its credential.
+def _ignore(_lease: Lease) -> None:
+    pass
 
-    With a place the intent stays there as the run's claim on the lease; raises Conflict if somebody else of the run was
-    faster.
-    """
+
+def issue(
+    mount: Mount,
+    role_name: str,
+    ttl: int | None = None,
+    place: Place | None = None,
+    on_issued: t.Callable[[Lease], object] = _ignore,
+) -> Data:
+    """Create a service account with a key, or a key of the role's account, and return its credential; see issue_lease."""
     mount.store.prepare(writes=1)
     role = find_role(mount, role_name)
     duration = _duration(role, ttl)
+    lease, key = issue_lease(mount, lambda: _role_lease(mount, role, duration), place, on_issued)
+    return credential(lease, key)
+
+
+def issue_lease(
+    mount: Mount,
+    prepare: t.Callable[[], Lease],
+    place: Place | None = None,
+    on_issued: t.Callable[[Lease], object] = _ignore,
+    *,
+    keep_key: bool = False,
+) -> tuple[Lease, str]:
+    """Make what a lease is for, on record from before it exists; returns the lease and its key.
+
+    prepare returns a lease with a unique name that is still to be made (see new_lease); it is called again for another try.
+    on_issued is handed the lease as soon as it is on record. With keep_key the lease holds the key. With a place the intent
+    stays there as the run's claim on the lease; raises Conflict if somebody else of the run was faster.
+    """
     began = mount.clock()
     for _round in range(_CREATE_ROUNDS):
-        lease = _new_lease(mount, role, duration)
+        lease = prepare()
         intent = new_intent(mount, lease, place.claim if place else None)
         path, version = (place.path, place.version) if place else (f"{INTENTS}{random_text(16)}", 0)
-        making = LeaseMaking(mount, lease, Stored(intent, path, version))
+        making = LeaseMaking(mount, lease, Stored(intent, path, version), keep_key=keep_key)
         try:
             made = make(making)
         except (NotBegun, Unanswered) as error:
             problem = error
         else:
-            return credential(making.lease, made.key.value)
+            on_issued(making.lease)
+            return making.lease, made.key.value
         if place:
             place = place._replace(version=making.intent.version + 1 if place.claim.shared else 0)
     if isinstance(problem, NotBegun):
         raise UnreadableError(str(problem))
-    gave_up = OpenAICredsError(f"service account creation failed {_CREATE_ROUNDS} times, lastly: {problem}")
+    gave_up = OpenAICredsError(f"{making.failed} {_CREATE_ROUNDS} times, lastly: {problem}")
     if place and place.claim.shared:
         with contextlib.suppress(StoreError):
             given_up = spent(making.intent.value, mount.now(), making.failure(gave_up, unanswered_since=began))
@@ -89,12 +115,37 @@ def issue(mount: Mount, role_name: str, ttl: int | None = None, place: Place | N
     raise gave_up
 
 
-def issue_several(mount: Mount, role_name: str, ttl: int | None, count: int) -> list[Data]:
+def new_lease(mount: Mount, path: str, duration: int, max_duration: int, **more: t.Any) -> Lease:
+    """Return a lease that is to be made, with an id below a path such as creds/my-role; durations are in seconds."""
+    client = mount.openai()
+    now = mount.now()
+    hour = bucket(now + duration)
+    key = mount.store.new_key(f"{LEASES}{hour}", now + duration)
+    return Lease(
+        lease_id=f"{mount.name}/{path}/{hour}{key}",
+        issued_at=now,
+        expires_at=now + duration,
+        duration=duration,
+        max_expires_at=now + max_duration,
+        api_endpoint=client.endpoint,
+        organization_id=client.organization_id,
+        issued_by=mount.issued_by,
+        **more,
+    )
+
+
+def issue_several(
+    mount: Mount,
+    role_name: str,
+    ttl: int | None,
+    count: int,
+    on_issued: t.Callable[[Lease], object] = _ignore,
+) -> list[Data]:
     """Issue credentials one after the other: all of them, or none that stays."""
     credentials: list[Data] = []
     try:
         while len(credentials) < count:
-            credentials.append(issue(mount, role_name, ttl))
+            credentials.append(issue(mount, role_name, ttl, on_issued=on_issued))
     except OpenAICredsError as error:
         ended = revoke(mount, active_records(mount, (credential["lease_id"] for credential in credentials)))
         left = [one.record.subject for one in ended if one.error]
@@ -116,24 +167,19 @@ def _name(role: Role) -> str:
     return render_template(role.template, role.name, role.project_name)
 
 
-def _new_lease(mount: Mount, role: Role, duration: int) -> Lease:
-    client = mount.openai()
-    now = mount.now()
-    hour = bucket(now + duration)
-    key = mount.store.new_key(f"{LEASES}{hour}", now + duration)
-    return Lease(
-        lease_id=f"{mount.name}/creds/{role.name}/{hour}{key}",
+def _role_lease(mount: Mount, role: Role, duration: int) -> Lease:
+    unique = _name(role)
+    return new_lease(
+        mount,
+        f"creds/{role.name}",
+        duration,
+        role.max_ttl,
         role=role.name,
-        issued_at=now,
-        expires_at=now + duration,
-        duration=duration,
-        max_expires_at=now + role.max_ttl,
         renewable=role.renewable,
         native_expiry=role.native_expiry,
         scopes=role.scopes,
-        service_account=_name(role),
+        service_account=role.service_account or role.service_account_id or unique,
+        service_account_id=role.service_account_id,
+        api_key_name=unique if role.service_account_id else None,
         project_id=role.project_id,
-        api_endpoint=client.endpoint,
-        organization_id=client.organization_id,
-        issued_by=mount.issued_by,
     )

@@ -28,7 +28,7 @@ from ..clocks import Comparison
 from ..durations import rfc3339
 from ..errors import OpenAICredsError, UnreadableError, quoted
 from ..journal.owners import Owner, is_left, read_owner
-from ..journal.things import ACCOUNT, Thing
+from ..journal.things import ACCOUNT, ACCOUNT_KEY, Thing
 from ..mount import Mount
 from ..store.base import Data, Found, Stored, Write, converted, refuse_unreadable
 
@@ -43,7 +43,10 @@ class Lease:
     """One issued credential, as it is stored. Times are Unix times, durations in seconds."""
 
     lease_id: str
-    role: str
+    #: What it was issued for: a role, a library set or a static role.
+    role: str | None = None
+    library_set: str | None = None
+    static_role: str | None = None
     issued_at: int
     expires_at: int
     #: How long it was to live, and lives again when it is renewed.
@@ -54,10 +57,12 @@ class Lease:
     #: Whether OpenAI itself ends the key.
     native_expiry: bool
     scopes: list[str] | None = None
-    #: The unique name of its account.
+    #: The name of its account: a unique one, unless the lease is only a key of it.
     service_account: str
     service_account_id: str | None = None
     api_key_id: str | None = None
+    #: The unique name of the key, if the lease is a key of an account that is there for longer.
+    api_key_name: str | None = None
     project_id: str
     api_endpoint: str
     organization_id: str | None = None
@@ -65,7 +70,7 @@ class Lease:
     issued_by: dict[str, str]
     #: The path of the claim of the run that it belongs to.
     claim: str | None = None
-    #: The key, for the other processes of a run that shares it.
+    #: The key, for those who share it.
     api_key: str | None = dataclasses.field(default=None, repr=False)
     #: How far the clock of its run's machine was from OpenAI's, so that other processes there need not ask.
     clock: Comparison | None = None
@@ -81,6 +86,16 @@ class Lease:
     @property
     def thing(self) -> Thing:
         """What it takes to end it."""
+        if self.api_key_name:
+            return Thing(
+                ACCOUNT_KEY,
+                self.api_key_name,
+                self.api_endpoint,
+                self.organization_id,
+                self.project_id,
+                self.api_key_id,
+                self.service_account_id,
+            )
         return Thing(
             ACCOUNT,
             self.service_account,

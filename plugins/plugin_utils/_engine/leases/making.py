@@ -28,7 +28,7 @@ from .intents import Claim, Failure, Intent
 from .lease import Lease, lease_path, read_lease
 
 if t.TYPE_CHECKING:
-    from ..openai.client import OpenAI
+    from ..openai.client import NewKey, OpenAI
 
 #: Times in answers are whole seconds, and a second may begin while OpenAI makes a key.
 _ROUNDING_SECONDS = 2
@@ -37,16 +37,17 @@ _ROUNDING_SECONDS = 2
 class LeaseMaking(Making):
     """One issue of a lease, by this process or left by another one."""
 
-    what = "service account"
-
-    def __init__(self, mount: Mount, lease: Lease, intent: Stored[Intent]) -> None:
+    def __init__(self, mount: Mount, lease: Lease, intent: Stored[Intent], *, keep_key: bool = False) -> None:
         self.mount = mount
         self.lease = lease
         self.subject = lease.lease_id
         self.thing = lease.thing
+        self.what = "API key" if lease.api_key_name else "service account"
+        self.failed = "API key creation failed" if lease.api_key_name else "service account creation failed"
         self.owner = this_owner(lease.lease_id, mount.now())
         self.ends_at = lease.expires_at
         self.intent = intent
+        self._keep_key = keep_key
         self._began = mount.clock()
         self._begun = time.monotonic()
         #: For how many seconds the key was asked to live; None for no end.
@@ -70,9 +71,26 @@ class LeaseMaking(Making):
         self._asked = max(1, lease.duration - (late if late > 1 else 0)) if lease.native_expiry else None
         # While OpenAI works.
         self.mount.store.prepare(writes=1)
-        account_id, key = client.create_service_account(lease.project_id, lease.service_account, self._asked)
+        if lease.api_key_name:
+            account_id = str(lease.service_account_id)
+            key = self._create_key(client, account_id, lease.api_key_name)
+        else:
+            account_id, key = client.create_service_account(lease.project_id, lease.service_account, self._asked)
         self.lease = dataclasses.replace(lease, service_account_id=account_id, api_key_id=key.id)
         return Made(self.lease.thing, key)
+
+    def _create_key(self, client: OpenAI, account_id: str, name: str) -> NewKey:
+        project_id = self.lease.project_id
+        try:
+            return client.create_account_key(project_id, account_id, name, self._asked, self.lease.scopes)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            raise ApiError(
+                f"service_account_id: {account_id} is not, or no longer, an account of {project_id}; give openai_role one that "
+                f"is: {error}",
+                status=404,
+            ) from None
 
     def accept(self, client: OpenAI, made: Made) -> None:
         """Limit the key to its scopes and its end, and the lease to what OpenAI says of that.
@@ -85,14 +103,16 @@ class LeaseMaking(Making):
         end = key.expires_at
         # A gateway may have dropped what was asked for.
         unlimited = asked is not None and (end is None or end - created > asked + _ROUNDING_SECONDS)
-        if self.lease.scopes or unlimited:
+        # A key of an account was made with them.
+        scopes = None if self.lease.api_key_name else self.lease.scopes
+        if scopes or unlimited:
             what = "its end" if unlimited else "its scopes"
             try:
                 changed_end = client.update_key(
                     self.lease.project_id,
                     key.id,
                     expires_in=asked if unlimited else None,
-                    scopes=self.lease.scopes or None,
+                    scopes=scopes or None,
                 )
             except ApiError as error:
                 raise OpenAICredsError(f"API key creation failed: it could not be limited to {what}: {error}") from None
@@ -130,9 +150,10 @@ class LeaseMaking(Making):
     def commit(self, made: Made) -> None:
         claim = self.intent.value.claim
         if claim:
-            # Other processes of the run have the key from the lease.
-            key = made.key.value if claim.shared else None
-            self.lease = dataclasses.replace(self.lease, claim=self.intent.path, api_key=key)
+            self.lease = dataclasses.replace(self.lease, claim=self.intent.path)
+        if self._keep_key or (claim and claim.shared):
+            # Others have the key from the lease.
+            self.lease = dataclasses.replace(self.lease, api_key=made.key.value)
         try:
             self.mount.store.write(self.lease.write(due=self.ends_at))
         except StoreError as error:
@@ -210,13 +231,13 @@ class LeaseMaking(Making):
             )
             self.abandon(left)
             raise left from None
-        removed = OpenAICredsError(f"{why}; the service account was removed again")
+        removed = OpenAICredsError(f"{why}; the {self.what} was removed again")
         try:
             self.mount.store.delete(lease_path(self.lease.lease_id))
             self.clear(removed)
         except OpenAICredsError as second:
             recorded = OpenAICredsError(
-                f"{why}; the service account was removed again, and the next openai_cleanup removes its record ({second})"
+                f"{why}; the {self.what} was removed again, and the next openai_cleanup removes its record ({second})"
             )
             self.abandon(recorded)
             raise recorded from None

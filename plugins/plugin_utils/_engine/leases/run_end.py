@@ -14,20 +14,17 @@ import typing as t
 from ..errors import OpenAICredsError, UnreadableError
 from ..journal.ending import Due, Ended
 from ..journal.owners import GRACE_SECONDS
-from ..journal.things import ACCOUNT, Thing
+from ..journal.things import Thing
 from ..mount import Mount
 from ..run.processes import this_run
 from ..store.base import Data, Stored
 from .claims import claims_of, leases_of
 from .find import Record
 from .intents import Intent
-from .lease import is_being_ended, read_leases
+from .lease import Lease, is_being_ended, read_leases
 from .refusal import refusal_path, refusals_in
 from .revoke import end_forgotten, revoke
 from .share import take_back
-
-if t.TYPE_CHECKING:
-    from ..openai.client import OpenAI
 
 #: A worker that has been told to end gets so long to do so.
 _WORKERS_SECONDS = 5.0
@@ -42,14 +39,9 @@ class TakenLease:
     thing: Thing
 
 
-def note_of(client: OpenAI, credential: Data) -> Data:
-    """Return what a run has to remember of a credential just issued, as JSON data."""
-    pins = {"endpoint": client.endpoint, "organization_id": client.organization_id}
-    account = {"name": credential["service_account"], "id": credential["service_account_id"]}
-    return {
-        "subject": credential["lease_id"],
-        "thing": {"kind": ACCOUNT, "project_id": credential["project_id"], **account, **pins},
-    }
+def note_of(lease: Lease) -> Data:
+    """Return what a run has to remember of a lease just issued, as JSON data."""
+    return {"subject": lease.lease_id, "thing": dataclasses.asdict(lease.thing)}
 
 
 def read_note(data: Data) -> TakenLease:

@@ -27,17 +27,17 @@ _FIRST_WAIT_SECONDS = 0.05
 _LONGEST_WAIT_SECONDS = 1.0
 
 
-def _nothing() -> None:
+def _nothing(_lease: Lease | None) -> None:
     pass
 
 
 def own_credential(
-    mount: Mount, role_name: str, ttl: int | None, before_issue: t.Callable[[], None] = _nothing
+    mount: Mount, role_name: str, ttl: int | None, note: t.Callable[[Lease | None], object] = _nothing
 ) -> Data:
-    """Issue a credential that the run does not share; before_issue is called before anything happens."""
+    """Issue a credential that the run does not share; for note see shared_credential."""
     run = this_run()
-    before_issue()
-    return issue(mount, role_name, ttl, Place(own_path(run), 0, Claim(run=run, shared=False)))
+    note(None)
+    return issue(mount, role_name, ttl, Place(own_path(run), 0, Claim(run=run, shared=False)), note)
 
 
 def shared_credential(
@@ -45,12 +45,13 @@ def shared_credential(
     role_name: str,
     ttl: int | None,
     min_remaining: int,
-    before_issue: t.Callable[[], None] = _nothing,
+    note: t.Callable[[Lease | None], object] = _nothing,
 ) -> tuple[Data, bool]:
     """Return the run's credential for a role and ttl, and whether it was issued by this call.
 
     The run's claim says which lease it is, and who is issuing it while there is none yet. min_remaining is in
-    seconds; more than a lease ever has counts as half of what it has. before_issue is called before anything happens.
+    seconds; more than a lease ever has counts as half of what it has. note is called with None before anything is issued, and
+    with the lease that was issued as soon as it is on record.
     """
     run = this_run()
     path = shared_path(run, role_name, ttl)
@@ -78,10 +79,10 @@ def shared_credential(
             remaining = lease.expires_at - mount.now()
             if lease.api_key and remaining > 0 and remaining >= _least(min_remaining, lease.duration):
                 return credential(lease, lease.api_key), False
-        before_issue()
+        note(None)
         new = Claim(run=run, shared=True, replaced=_replaced(mount, claim))
         try:
-            return issue(mount, role_name, ttl, Place(path, claim.version if claim else 0, new)), True
+            return issue(mount, role_name, ttl, Place(path, claim.version if claim else 0, new), note), True
         except Conflict:
             continue
 

@@ -19,6 +19,7 @@ from ..journal.owners import GRACE_SECONDS, is_left
 from ..journal.things import ADMIN_KEY
 from ..journal.watches import Watch, find_watches, stop_watching
 from ..mount import Mount
+from ..mount_config import MountConfig, read_config
 from ..names import check_openai_id, random_text
 from ..openai.answers import NewKey
 from ..openai.client import AdminKey, OpenAI, check_key
@@ -64,10 +65,10 @@ def rotate(mount: Mount, *, always: bool, overlap: int, expires_in: int | None, 
         report.busy = report.busy and (always or _is_due(mount, config))
         return report
     if dry_run:
-        report.rotated, report.changed, report.replaced = True, True, config["admin_api_key_id"]
+        report.rotated, report.changed, report.replaced = True, True, config.admin_api_key_id
         return report
     keys = mount.openai().list_admin_keys()
-    if mount.definitions("config").get("admin_api_key") != config["admin_api_key"]:
+    if mount.check_configured().admin_api_key != config.admin_api_key:
         report.busy = True
         return report
     replaces = _id_of(config, keys)
@@ -80,7 +81,7 @@ def rotate(mount: Mount, *, always: bool, overlap: int, expires_in: int | None, 
         report.busy = True
         return report
     except Unanswered as error:
-        failure = OpenAICredsError(f"admin key creation failed: {error}")
+        failure = OpenAICredsError(f"{making.failed}: {error}")
     except OpenAICredsError as error:
         failure = error
     else:
@@ -100,7 +101,7 @@ def adopt(mount: Mount, value: str, key_id: str, *, overlap: int, dry_run: bool)
     check_openai_id(key_id, "new_admin_api_key_id")
     report = recover(mount, GRACE_SECONDS, dry_run=dry_run)
     config = _configured(mount)
-    if report.busy or value == config["admin_api_key"]:
+    if report.busy or value == config.admin_api_key:
         return report
     refuse_ending(rotation_of(mount), value, key_id, "new_admin_api_key")
     try:
@@ -108,24 +109,24 @@ def adopt(mount: Mount, value: str, key_id: str, *, overlap: int, dry_run: bool)
     except ApiError as error:
         raise OpenAICredsError(f"new_admin_api_key: it does not work: {error}") from None
     right = any(key.id == key_id and key.fits(value) is not False for key in keys)
-    if not right or key_id == config["admin_api_key_id"]:
+    if not right or key_id == config.admin_api_key_id:
         raise OpenAICredsError(f"new_admin_api_key_id: {key_id} is not the id of the key in new_admin_api_key")
-    after = {**config, "admin_api_key": value, "admin_api_key_id": key_id}
+    after = dataclasses.replace(config, admin_api_key=value, admin_api_key_id=key_id)
     prove_same_organization(mount, config, after, "new_admin_api_key", keys)
     # With an admin key that is gone already, there is nothing to end.
-    gone = config["admin_api_key_id"] and config["admin_api_key_id"] not in (key.id for key in keys)
+    gone = config.admin_api_key_id and config.admin_api_key_id not in (key.id for key in keys)
     replaces = None if gone else _id_of(config, keys)
 
     def switch(data: Data) -> bool:
-        rotation = read_rotation(data)
+        rotation, now = read_rotation(data), read_config(data)
         # A rotation that could not be carried on is given up when its old key is not the mount's any more.
         rotating = rotation.intent is not None and not report.unfinished
-        report.busy = rotating or data["config"]["admin_api_key"] != config["admin_api_key"]
-        if report.busy:
+        report.busy = rotating or now is None or now.admin_api_key != config.admin_api_key
+        if now is None or report.busy:
             return False
         refuse_ending(rotation, value, key_id, "new_admin_api_key")
         key = NewKey(key_id, value, None)
-        put_key(mount, data["config"], rotation, key, None, replaces=replaces, overlap=overlap).store(data)
+        put_key(mount, data, now, rotation, key, None, replaces=replaces, overlap=overlap)
         return True
 
     if not dry_run:
@@ -162,13 +163,13 @@ def recover(mount: Mount, grace: int, *, dry_run: bool) -> Report:
     return report
 
 
-def public_rotation(mount: Mount, config: Data) -> Data:
+def public_rotation(mount: Mount, config: MountConfig) -> Data:
     """Return what users see of the rotation of a config's key: times in RFC 3339, never a key."""
     due = next_rotation(config, mount.now())
     endings = rotation_of(mount).endings
     previous = [ending.id for ending in endings if ending.digest]
     return {
-        "last_rotated": rfc3339(config["last_rotated"]) if config.get("last_rotated") else None,
+        "last_rotated": rfc3339(config.last_rotated) if config.last_rotated else None,
         "next_rotation": rfc3339(due) if due is not None else None,
         "previous_admin_api_key_id": previous[-1] if previous else None,
         "previous_admin_api_keys": [
@@ -202,30 +203,30 @@ def left_at_openai(mount: Mount, rotation: Rotation) -> tuple[list[str], list[st
     return ids, names
 
 
-def replace_by_hand(mount: Mount, data: Data, before: Data) -> None:
+def replace_by_hand(mount: Mount, data: Data, before: MountConfig) -> None:
     """Let a key that was made by a rotation end, when a person puts another one in its place."""
-    if before.get("admin_api_key_name"):
-        ending = read_rotation(data).let_end(before["admin_api_key_id"], mount.now(), before["admin_api_key"])
+    if before.admin_api_key_name and before.admin_api_key_id:
+        ending = read_rotation(data).let_end(before.admin_api_key_id, mount.now(), before.admin_api_key)
         ending.store(data)
 
 
-def _configured(mount: Mount) -> Data:
+def _configured(mount: Mount) -> MountConfig:
     mount.openai()  # raises if it is not
-    return mount.definitions("config")
+    return mount.check_configured()
 
 
-def _is_due(mount: Mount, config: Data) -> bool:
+def _is_due(mount: Mount, config: MountConfig) -> bool:
     due = next_rotation(config, mount.now())
     return due is not None and due <= mount.now()
 
 
-def _client(mount: Mount, config: Data, value: str) -> OpenAI:
-    return OpenAI(config["api_endpoint"], value, config["organization_id"], log=mount.log, warn=mount.warn)
+def _client(mount: Mount, config: MountConfig, value: str) -> OpenAI:
+    return OpenAI(config.api_endpoint, value, config.organization_id, log=mount.log, warn=mount.warn)
 
 
-def _id_of(config: Data, keys: t.Sequence[AdminKey]) -> str:
+def _id_of(config: MountConfig, keys: t.Sequence[AdminKey]) -> str:
     """Return the id of the mount's key among those that OpenAI lists; raises unless it is certain."""
-    value, known = config["admin_api_key"], config["admin_api_key_id"]
+    value, known = config.admin_api_key, config.admin_api_key_id
     if known is None:
         known = own_id(keys, value)
         if known is None:
@@ -258,8 +259,8 @@ def _resume(mount: Mount, report: Report, grace: int, dry_run: bool) -> None:
         report.busy = True
         return
     report.changed = True
-    config = mount.definitions("config")
-    goes_on = intent.key is not None and config["admin_api_key_id"] == intent.replaces
+    config = mount.check_configured()
+    goes_on = intent.key is not None and config.admin_api_key_id == intent.replaces
     if not dry_run:
         making = AdminKeyMaking(mount, config, intent)
         try:
@@ -306,7 +307,8 @@ def _watched_names(mount: Mount) -> list[str]:
 
 def _end_due(mount: Mount, report: Report, *, dry_run: bool = False) -> None:
     """Delete the keys whose time has come, with the mount's key; one that will not go stays on record."""
-    current = mount.definitions("config").get("admin_api_key_id")
+    config = mount.config()
+    current = config.admin_api_key_id if config else None
     for ending in rotation_of(mount).endings:
         if ending.ends_at - mount.now() > ending.overlap + FAR_SECONDS:
             # Either the clock that wrote this was wrong, or this machine's is.

@@ -22,6 +22,7 @@ from ..journal.owners import this_owner
 from ..journal.things import ADMIN_KEY, Thing, end_thing
 from ..journal.watches import WATCH_SECONDS
 from ..mount import Mount
+from ..mount_config import MountConfig, read_config
 from ..openai.answers import NewKey
 from ..openai.client import OpenAI
 from ..store.base import Data
@@ -37,15 +38,19 @@ class AdminKeyMaking(Making):
     may_begin says, of the definitions at the instant of the write, whether the rotation may still begin.
     """
 
-    what = "admin key"
+    failed = "admin key creation failed"
     subject = "the admin key"
     ends_at = 0
 
     def __init__(
-        self, mount: Mount, config: Data, intent: KeyIntent, may_begin: t.Callable[[Data], bool] = lambda _data: False
+        self,
+        mount: Mount,
+        config: MountConfig,
+        intent: KeyIntent,
+        may_begin: t.Callable[[MountConfig], bool] = lambda _config: False,
     ) -> None:
         self.mount = mount
-        self.thing = Thing(ADMIN_KEY, intent.name, config["api_endpoint"], config["organization_id"])
+        self.thing = Thing(ADMIN_KEY, intent.name, config.api_endpoint, config.organization_id)
         self.owner = this_owner(intent.name, mount.now())
         self.intent = intent
         self._config = config
@@ -56,11 +61,12 @@ class AdminKeyMaking(Making):
         intent = dataclasses.replace(self.intent, owner=self.owner)
 
         def begin(data: Data) -> bool:
-            now = data.get("config") or {}
-            rotation = read_rotation(data)
-            if rotation.intent or now.get("admin_api_key") != self._config["admin_api_key"] or not self._may_begin(now):
+            now, rotation = read_config(data), read_rotation(data)
+            if now is None or now.admin_api_key != self._config.admin_api_key:
                 return False
-            now["admin_api_key_id"] = intent.replaces
+            if rotation.intent or not self._may_begin(now):
+                return False
+            data["config"] = dataclasses.replace(now, admin_api_key_id=intent.replaces).stored()
             dataclasses.replace(rotation, intent=intent).store(data)
             return True
 
@@ -101,7 +107,7 @@ class AdminKeyMaking(Making):
         proved later."""
         config = self._config
         client = OpenAI(
-            config["api_endpoint"], made.key.value, config["organization_id"], log=self.mount.log, warn=self.mount.warn
+            config.api_endpoint, made.key.value, config.organization_id, log=self.mount.log, warn=self.mount.warn
         )
         for wait in (*_PROOF_WAITS, None):
             try:
@@ -127,12 +133,14 @@ class AdminKeyMaking(Making):
 
         def switch(rotation: Rotation, data: Data) -> Rotation:
             nonlocal replaced_by_hand
-            replaced_by_hand = data["config"]["admin_api_key_id"] != intent.replaces
-            if replaced_by_hand:
+            config = read_config(data)
+            replaced_by_hand = config is None or config.admin_api_key_id != intent.replaces
+            if config is None or replaced_by_hand:
                 return rotation
             return put_key(
                 self.mount,
-                data["config"],
+                data,
+                config,
                 dataclasses.replace(rotation, intent=None),
                 made.key,
                 intent.name,
@@ -161,7 +169,7 @@ class AdminKeyMaking(Making):
     def take_over(self) -> bool:
         mine = dataclasses.replace(self.intent, owner=self.owner)
         if not self._change(lambda rotation, _data: dataclasses.replace(rotation, intent=mine)):
-            raise Conflict("somebody else carries on the rotation of the admin key")
+            raise Conflict("somebody else is rotating the admin key")
         self.intent = mine
         return True
 
@@ -202,8 +210,8 @@ class AdminKeyMaking(Making):
 
     def gives_way(self, client: OpenAI, made: Made, why: Overtaken) -> t.NoReturn:
         """End the key unless a record accounts for it."""
-        rotation = rotation_of(self.mount)
-        known = {ending.id for ending in rotation.endings} | {self.mount.definitions("config").get("admin_api_key_id")}
+        rotation, config = rotation_of(self.mount), self.mount.config()
+        known = {ending.id for ending in rotation.endings} | {config.admin_api_key_id if config else None}
         if rotation.intent and rotation.intent.key:
             known.add(rotation.intent.key.id)
         if made.key.id not in known:
@@ -231,16 +239,25 @@ class AdminKeyMaking(Making):
 
 
 def put_key(
-    mount: Mount, config: Data, rotation: Rotation, key: NewKey, name: str | None, *, replaces: str | None, overlap: int
+    mount: Mount,
+    data: Data,
+    config: MountConfig,
+    rotation: Rotation,
+    key: NewKey,
+    name: str | None,
+    *,
+    replaces: str | None,
+    overlap: int,
 ) -> Rotation:
-    """Make a key the mount's, in its config; returns what is on record of rotations then, with the key before it to end.
+    """Make a key the mount's, in the definitions; returns what is on record of rotations then, with the key before it to end.
 
     name is that of a key which a rotation has made.
     """
     now = mount.now()
     if replaces:
-        rotation = rotation.let_end(replaces, now, config["admin_api_key"], overlap)
-    config.update(
+        rotation = rotation.let_end(replaces, now, config.admin_api_key, overlap)
+    after = dataclasses.replace(
+        config,
         admin_api_key=key.value,
         admin_api_key_id=key.id,
         admin_api_key_name=name,
@@ -249,6 +266,8 @@ def put_key(
         created_at=now,
         last_rotated=now,
     )
+    data["config"] = after.stored()
+    rotation.store(data)
     return rotation
 
 

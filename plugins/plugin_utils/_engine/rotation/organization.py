@@ -17,13 +17,13 @@ from ..errors import ApiError, OpenAICredsError
 from ..journal.watches import find_watches
 from ..leases.find import records
 from ..mount import Mount
+from ..mount_config import MountConfig
 from ..openai.client import AdminKey, OpenAI
-from ..store.base import Data
 from .state import rotation_of
 
 
 def prove_same_organization(
-    mount: Mount, before: Data | None, after: Data, option: str, keys: t.Sequence[AdminKey] | None = None
+    mount: Mount, before: MountConfig | None, after: MountConfig, option: str, keys: t.Sequence[AdminKey] | None = None
 ) -> None:
     """Raise unless the key of a new config belongs to the organization of what the mount has.
 
@@ -39,9 +39,9 @@ def prove_same_organization(
     client = _client(mount, after)
     if before is not None:
         keys = _listed(client) if keys is None else keys
-        if _has(keys, before["admin_api_key_id"], before["admin_api_key"]):
+        if _has(keys, before.admin_api_key_id, before.admin_api_key):
             return
-        if _has(_listed(_client(mount, before)), after["admin_api_key_id"], after["admin_api_key"]):
+        if _has(_listed(_client(mount, before)), after.admin_api_key_id, after.admin_api_key):
             return
     try:
         if any(client.has_project(project_id) for project_id in sorted(projects)):
@@ -56,8 +56,8 @@ def prove_same_organization(
     )
 
 
-def _refuse_other_endpoint(mount: Mount, after: Data) -> None:
-    elsewhere = {record.lease.api_endpoint for record in records(mount)} - {after["api_endpoint"]}
+def _refuse_other_endpoint(mount: Mount, after: MountConfig) -> None:
+    elsewhere = {record.lease.api_endpoint for record in records(mount)} - {after.api_endpoint}
     if elsewhere:
         raise OpenAICredsError(
             f"api_endpoint: a mount cannot move while it has leases; those that mount {mount.name!r} still has were issued "
@@ -78,8 +78,8 @@ def _lease_projects(mount: Mount) -> set[str]:
     return found | {project_id for project_id in watched if project_id}
 
 
-def _client(mount: Mount, config: Data) -> OpenAI:
-    return OpenAI(config["api_endpoint"], config["admin_api_key"], config["organization_id"], log=mount.log)
+def _client(mount: Mount, config: MountConfig) -> OpenAI:
+    return OpenAI(config.api_endpoint, config.admin_api_key, config.organization_id, log=mount.log)
 
 
 def _listed(client: OpenAI) -> list[AdminKey]:

@@ -15,7 +15,7 @@ from ..durations import rfc3339
 from ..errors import ApiError, Conflict, OpenAICredsError, StoreError, UnreadableError
 from ..journal.ending import Ended
 from ..journal.making import recover as recover_making
-from ..journal.things import ACCOUNT, Thing, check_pins, end_thing, ids_by_name
+from ..journal.things import ADMIN_KEY, Thing, check_pins, end_thing, ids_by_name
 from ..journal.watches import Watch, find_watches, stop_watching
 from ..leases.claims import claims_to_look_at, goes_on, have_lease, leases_of, look_later
 from ..leases.find import Record, stored_record
@@ -118,7 +118,7 @@ def _look(mount: Mount, grace: int, dry_run: bool, result: Data) -> _ToDo:
     for refused in all_refusals(mount, unreadable):
         again = refused.value.refusal.is_due(now) and not is_being_ended(refused.value.ending, now, grace)
         (todo.refused if again else todo.waiting).append(refused)
-    todo.watches += [watch for watch in find_watches(mount, unreadable) if watch.value.thing.kind == ACCOUNT]
+    todo.watches += [watch for watch in find_watches(mount, unreadable) if watch.value.thing.kind != ADMIN_KEY]
     todo.interrupted += [
         one for one in intents_in(mount.store.scan(INTENTS), unreadable) if one.value.is_left(now, grace)
     ]
@@ -255,7 +255,7 @@ class _Recovery:
         self._dry_run = dry_run
         self._result = result
         self._client: OpenAI | None = None
-        self._ids: dict[str | None, dict[str | None, list[str]]] = {}
+        self._ids: dict[tuple[str | None, ...], dict[str | None, list[str]]] = {}
 
     def run(
         self, intents: t.Sequence[Stored[Intent]], watches: t.Sequence[Stored[Watch]], limit: int | None
@@ -331,9 +331,10 @@ class _Recovery:
 
     def _ids_of(self, lease_id: str, thing: Thing) -> list[str]:
         check_pins(self._openai(), thing, lease_id)
-        if thing.project_id not in self._ids:
-            self._ids[thing.project_id] = ids_by_name(self._openai(), thing)
-        return self._ids[thing.project_id].get(thing.name, [])
+        where = (thing.kind, thing.project_id, thing.account_id)
+        if where not in self._ids:
+            self._ids[where] = ids_by_name(self._openai(), thing)
+        return self._ids[where].get(thing.name, [])
 
     def _openai(self) -> OpenAI:
         self._client = self._client or self._mount.openai()
