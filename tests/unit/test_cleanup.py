@@ -17,7 +17,8 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.co
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import rfc3339
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.owners import Owner
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.watches import WATCH_SECONDS
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.things import ACCOUNT, Thing
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.watches import WATCH_SECONDS, watch_for
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, find_record
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import Intent
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, issue_several
@@ -638,3 +639,15 @@ def test_a_dry_run_says_what_a_run_does_and_changes_nothing(
     done = clean(mount, orphans=orphans)
     for name in ("revoked", "recovered", "orphans", "failed"):
         assert planned[name] == done[name], name
+
+
+def test_a_watch_that_cannot_be_read_stops_nothing_else(lab: Lab, mount: Mount, clock: Clock) -> None:
+    issue(mount, "my-role", 60)
+    watch_for(mount, "openai/creds/my-role/x", Thing(ACCOUNT, "vault-x", lab.double.url, None, PROJECT), int(clock()))
+    (watch,) = (path for path in lab.store_path.rglob("*") if path.is_file() and "watches" in path.parts)
+    watch.write_text("nonsense")
+    clock.move(61)
+    result = clean(mount)
+    assert len(result["revoked"]) == 1 and lab.accounts() == set()
+    (failure,) = result["failed"]
+    assert "is corrupted" in failure["error"]

@@ -351,6 +351,26 @@ def test_what_took_long_without_an_answer_is_not_tried_again_at_once(
     assert shared(mount)["service_account"] in lab.accounts()
 
 
+def test_unanswered_creates_are_not_tried_again_at_once(
+    lab: Lab, mount: Mount, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing came of any: what was given up after several tries took as long as all of them."""
+
+    def unanswered(*_args: t.Any, **_options: t.Any) -> t.Any:
+        clock.move(30)
+        raise ApiError("no answer from OpenAI to POST /x: ReadTimeout", may_have_happened=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenAI, "create_service_account", unanswered)
+        with pytest.raises(OpenAICredsError, match="failed 3 times"):
+            shared(mount)
+    clock.move(89)
+    with pytest.raises(OpenAICredsError, match="failed 3 times"):
+        shared(mount)
+    clock.move(1)
+    assert shared(mount)["service_account"] in lab.accounts()
+
+
 @pytest.mark.parametrize("ahead", [-3 * 3600, 3 * 3600])
 def test_a_wrong_clock_does_not_let_a_failure_last(lab: Lab, mount: Mount, clock: Clock, ahead: int) -> None:
     """Answers tell what time it is while the first one fails."""

@@ -90,6 +90,7 @@ def issue_lease(
     on_issued is handed the lease as soon as it is on record. With keep_key the lease holds the key. With a place the intent
     stays there as the run's claim on the lease; raises Conflict if somebody else of the run was faster.
     """
+    began = mount.clock()
     for _round in range(_CREATE_ROUNDS):
         lease = prepare()
         intent = new_intent(mount, lease, place.claim if place else None)
@@ -109,7 +110,7 @@ def issue_lease(
     gave_up = OpenAICredsError(f"{making.failed} {_CREATE_ROUNDS} times, lastly: {problem}")
     if place and place.claim.shared:
         with contextlib.suppress(StoreError):
-            given_up = spent(making.intent.value, mount.now(), making.failure(gave_up))
+            given_up = spent(making.intent.value, mount.now(), making.failure(gave_up, unanswered_since=began))
             mount.store.write(given_up.write(place.path, place.version))
     raise gave_up
 

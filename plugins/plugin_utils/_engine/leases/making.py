@@ -243,18 +243,18 @@ class LeaseMaking(Making):
             raise recorded from None
         raise removed
 
-    def failure(self, why: OpenAICredsError) -> Failure:
+    def failure(self, why: OpenAICredsError, unanswered_since: float | None = None) -> Failure:
         """Return the record of why the issue came to nothing, for those of the run who wait for its lease.
 
         Where OpenAI did not answer, it also holds for whoever asks until as much time has passed as that took: else the hosts
-        of a run would wait for that one after the other.
+        of a run would wait for that one after the other. unanswered_since is what the mount's clock said when that began, if
+        that was before this issue.
         """
         now = self.mount.now()
-        unanswered = (isinstance(why, ApiError) and why.status is None) or (
-            isinstance(why, NotMade) and not why.answered
-        )
+        if (isinstance(why, ApiError) and why.status is None) or (isinstance(why, NotMade) and not why.answered):
+            unanswered_since = self._began
         # By the mount's clock, and not OpenAI's time, which may have become known since.
-        until = now + int(self.mount.clock() - self._began) if unanswered else 0
+        until = 0 if unanswered_since is None else now + int(self.mount.clock() - unanswered_since)
         return Failure(self.lease.lease_id, str(why), now, until)
 
     def _write(self, intent: Intent) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from ..errors import Conflict, OpenAICredsError
+from ..errors import Conflict, OpenAICredsError, StoreError
 from ..journal.owners import is_left, is_over, run_is_over
 from ..journal.watches import WATCHES
 from ..leases.intents import CLAIMS, INTENTS, Claim, Intent, intents_in
@@ -70,8 +70,10 @@ def move(source: Mount, target: Mount, *, to: str, grace: int, dry_run: bool) ->
                 _refuse_if_in_use(source, found.data, grace)
             closed = Write(DEFINITIONS, {"move": moving.move}, there.version if there else 0)
             target.store.write(closed)
-        except OpenAICredsError:
-            if not begun:
+        except OpenAICredsError as error:
+            # If the target may have been written, only this very move may go on there, so the source has to keep its id.
+            written = isinstance(error, StoreError) and error.may_have_happened
+            if not begun and not written:
                 source.store.write(Write(DEFINITIONS, found.data, moving.version))
             raise
     moved = sum(moving.documents(prefix) for prefix in _FOLDERS)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every accident at every call and every write of every scenario: the invariants hold."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+import pytest
+from lab import Lab
+from unit.conftest import Clock
+from unit.crashes.accidents import ACCIDENTS
+from unit.crashes.harness import Harness
+from unit.crashes.scenarios import SCENARIOS
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import share
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client, transport
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation import making
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file_cipher import Cipher
+
+#: What is tried with the store in Vault by make test; make test-long tries all.
+SAMPLE = {("issue", "write killed after"), ("rotate", "call killed after"), ("cleanup", "write killed halfway")}
+
+
+def _matrix() -> t.Iterator[t.Any]:
+    for store in ("vaulted_file", "vault_kv"):
+        for scenario in SCENARIOS.values():
+            for name, accident in ACCIDENTS.items():
+                if not getattr(scenario, f"{accident.kind}s"):
+                    continue
+                tried = accident.common and (not scenario.variant or accident.ends_process)
+                common = tried if store == "vaulted_file" else (scenario.name, name) in SAMPLE
+                marks = () if common else pytest.mark.long
+                yield pytest.param(store, scenario.name, name, marks=marks, id=f"{store}-{scenario.name}-{name}")
+
+
+@pytest.fixture
+def harness(lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Harness:
+    """One that waits for nobody, and derives one vault key only."""
+    monkeypatch.setattr(making, "_PROOF_WAITS", (0, 0))
+    monkeypatch.setattr(transport, "_BACKOFF_SECONDS", 0.0005)
+    monkeypatch.setattr(client, "_UNKNOWN_WAITS", (0, 0))
+    monkeypatch.setattr(share, "_FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(share, "_LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(Cipher, "_new_salt", lambda _self: b"the same for all")
+    monkeypatch.setattr(Cipher, "prepare", lambda _self, _files: None)
+    # What is killed here is killed between writes, and the machine stays on.
+    monkeypatch.setattr(os, "fsync", lambda _file: None)
+    return Harness(lab, clock, monkeypatch)
+
+
+@pytest.mark.parametrize(("lab_store", "scenario", "accident"), list(_matrix()))
+def test_invariants_hold(harness: Harness, scenario: str, accident: str) -> None:
+    harness.try_at_each(SCENARIOS[scenario], ACCIDENTS[accident])
