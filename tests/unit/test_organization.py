@@ -17,6 +17,8 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.co
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.projects import delete_project
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.roles import delete_role
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.things import ADMIN_KEY, Thing
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.watches import watch_for
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
@@ -70,12 +72,14 @@ def other(lab: Lab) -> dict[str, t.Any]:
 
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize("dry_run", [True, False])
-@pytest.mark.parametrize("has", ["lease", "role", "project"])
+@pytest.mark.parametrize("has", ["lease", "role", "project", "watch"])
 def test_the_key_of_another_organization_is_refused(
     lab: Lab, unnamed: Mount, other: dict[str, t.Any], validate: bool, dry_run: bool, has: str
 ) -> None:
     if has == "lease":
         issue(unnamed, "my-role")
+    if has == "watch":
+        watch_for(unnamed, "the admin key", Thing(ADMIN_KEY, "may-have-been-made", lab.double.url, None), 0)
     if has != "role":
         delete_role(unnamed, "my-role", dry_run=False)
     if has != "project":

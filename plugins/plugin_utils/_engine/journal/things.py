@@ -41,6 +41,11 @@ class Thing:
     account_id: str | None = None
 
 
+def was_made_here(client: OpenAI, thing: Thing) -> bool:
+    """Say whether a client is for the endpoint and the organization that a thing was made at."""
+    return thing.endpoint == client.endpoint and thing.organization_id in (None, client.organization_id)
+
+
 def check_pins(client: OpenAI, thing: Thing, subject: str) -> None:
     """Raise unless a client is for the endpoint and the organization that a thing was made at. subject says what it is for."""
     if thing.endpoint != client.endpoint:

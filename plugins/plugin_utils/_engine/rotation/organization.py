@@ -34,7 +34,7 @@ def prove_same_organization(
         _refuse_other_endpoint(mount, after)
     # A mount that never had a key can have definitions; they do not say of which organization they are.
     projects = _lease_projects(mount) if before is None else _lease_projects(mount) | _defined_projects(mount)
-    if not projects and not rotation_of(mount):
+    if not projects and not rotation_of(mount) and not find_watches(mount):
         return
     client = _client(mount, after)
     if before is not None:
