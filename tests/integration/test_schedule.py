@@ -158,6 +158,7 @@ def test_the_units_are_what_systemd_accepts(lab: Lab, tmp_path: Path) -> None:
         ["systemd-analyze", "verify", *tmp_path.glob("openai-creds-*")], capture_output=True, text=True, check=False
     )
     assert (verified.returncode, verified.stderr) == (0, "")
-    assert f"WorkingDirectory=/tmp/{ODD.replace('%', '%%')}" in (
-        tmp_path / "openai-creds-openai-cleanup.service"
-    ).read_text()
+    assert (
+        f"WorkingDirectory=/tmp/{ODD.replace('%', '%%')}"
+        in (tmp_path / "openai-creds-openai-cleanup.service").read_text()
+    )
