@@ -248,4 +248,4 @@ class Lab:
 
     def leases(self) -> dict[str, str]:
         """Return what the store holds: account name to status."""
-        return {record.lease["service_account"]: record.status for record in records(self.mount())}
+        return {record.lease.service_account: record.status for record in records(self.mount())}

@@ -43,7 +43,7 @@ class ActionModule(OpenAIAction):
         return self._result(mount, report)
 
     def _result(self, mount: Mount, report: Report) -> Data:
-        config = mount.definitions("config")
+        config = mount.check_configured()
         shown = public_rotation(mount, config)
         warnings = [
             f"admin key {key_id} would not go, it is tried again: {error}" for key_id, error in report.failed.items()
@@ -55,7 +55,7 @@ class ActionModule(OpenAIAction):
         return {
             "changed": report.changed,
             "rotated": report.rotated,
-            "admin_api_key_id": config["admin_api_key_id"],
+            "admin_api_key_id": config.admin_api_key_id,
             **shown,
             "previous_admin_api_key_id": report.replaced or shown["previous_admin_api_key_id"],
             **({"warnings": warnings} if warnings else {}),

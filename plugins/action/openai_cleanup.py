@@ -35,7 +35,7 @@ class ActionModule(OpenAIAction):
         result["changed"] = any(result[name] for name in ("revoked", "recovered", "rotated", "admin_api_keys"))
         if unconfigured and self.check_mode:
             result["warnings"] = self.unconfigured(mount)
-        if warning := expiry_warning(mount.definitions("config"), mount.now()):
+        if warning := expiry_warning(mount.config(), mount.now()):
             result["warnings"] = [warning]
         # Ansible keeps the name failed for its own boolean.
         failures = result["failures"] = result.pop("failed")

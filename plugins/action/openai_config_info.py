@@ -17,6 +17,6 @@ class ActionModule(OpenAIAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, mount: Mount, args: Data) -> Data:
-        config = mount.definitions("config")
+        config = mount.config()
         warning = expiry_warning(config, mount.now())
         return {"config": public_config(mount, config), **({"warnings": [warning]} if warning else {})}

@@ -10,7 +10,8 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action i
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue_several, placeholder
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import taken_lease
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import note_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import LOST, note
@@ -32,18 +33,15 @@ class ActionModule(OpenAIAction):
             credential, result["warnings"] = placeholder(mount, args["name"], ttl)
             credentials = [credential] * count
         else:
-            credentials = issue_several(mount, args["name"], ttl, count)
+            leases: list[Lease] = []
+            credentials = issue_several(mount, args["name"], ttl, count, leases.append)
             if not self._task.register:
                 # The output is censored, and nothing else holds the key.
                 left = ", ".join(credential["lease_id"] for credential in credentials)
                 result["warnings"] = [
                     f"nobody can read the key that was issued, since the task has no register: {left}"
                 ]
-            client_in_use = mount.client_in_use()
-            entries = [
-                {"by": "task", "lease": taken_lease(client_in_use, credential), **self.settings}
-                for credential in credentials
-            ]
+            entries = [{"by": "task", "lease": note_of(lease), **self.settings} for lease in leases]
             if sum(map(note, entries)) < count:
                 result["warnings"] = [*result.get("warnings", ()), LOST]
         return {**result, **({"creds": credentials[0]} if count == 1 else {"creds_list": credentials})}

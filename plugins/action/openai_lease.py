@@ -13,8 +13,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
     UnreadableError,
     quoted,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record, matching
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Record
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import Record, find_record, matching
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.withdraw import revoke_found
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
@@ -87,12 +86,12 @@ class ActionModule(OpenAIAction):
         if self.check_mode:
             return {"changed": bool(found), "leases": [record.public() for record in found]}
         became = revoke_found(mount, found, lambda: self._find(mount, args, unreadable), force=args["force"])
-        left = [one for _record, one in became if one.error and not one.dropped]
-        result: Data = {"changed": bool(became), "leases": [record.public() for record, _one in became]}
-        if dropped := [one for _record, one in became if one.dropped]:
+        left = [one for one in became if one.error and not one.dropped]
+        result: Data = {"changed": bool(became), "leases": [one.record.public() for one in became]}
+        if dropped := [one for one in became if one.dropped]:
             result["warnings"] = [f"dropped, but not gone: {one.error}" for one in dropped]
         if left:
-            ids = ", ".join(one.lease["lease_id"] for one in left)
+            ids = ", ".join(one.record.subject for one in left)
             msg = f"{len(left)} of {len(became)} lease(s) could not be revoked: {left[0].error}; left: {ids}"
             result.update(failed=True, msg=msg, changed=len(left) < len(became) or any(one.unrecorded for one in left))
         return result

@@ -28,10 +28,10 @@ class ActionModule(OpenAIAction):
             found = matching(mount, args["prefix"], unreadable.append)
         leases = [
             record.public()
-            for record in sorted(found, key=lambda record: (record.lease["expires_at"], record.lease["lease_id"]))
-            if (args["role"] is None or record.lease["role"] == args["role"])
+            for record in sorted(found, key=lambda record: (record.lease.expires_at, record.lease.lease_id))
+            if (args["role"] is None or record.lease.role == args["role"])
             and (args["status"] is None or record.status == args["status"])
-            and (within is None or record.lease["expires_at"] <= mount.now() + within)
+            and (within is None or record.lease.expires_at <= mount.now() + within)
         ]
         warnings = [f"this list may be incomplete: {error}" for error in dict.fromkeys(map(str, unreadable))]
         if not found and not mount.definitions("config"):

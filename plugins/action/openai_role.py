@@ -29,7 +29,7 @@ class ActionModule(OpenAIAction):
         if args["state"] == "absent":
             outcome = delete_role(mount, args["name"], dry_run=self.check_mode)
         else:
-            given = self.given(args, "project", "project_id", "scopes", *_WITH_DEFAULT)
+            given = self.given(args, "project", "project_id", "service_account_id", "scopes", *_WITH_DEFAULT)
             defaults = {option: self._argument_spec[option]["default"] for option in _WITH_DEFAULT}
             outcome = write_role(mount, args["name"], **given, defaults=defaults, dry_run=self.check_mode)
         return {**self.outcome(outcome), "role": outcome.after}

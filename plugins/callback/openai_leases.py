@@ -74,6 +74,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.sources 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, quoted
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import (
     forget_claims,
+    read_note,
     revoke_taken,
     take_back_interrupted,
 )
@@ -235,12 +236,10 @@ class CallbackModule(CallbackBase):
                     _Message(f"leases of this run were not revoked: {error}") for error in take_back_interrupted(mount)
                 )
             ended = []
-            for one in revoke_taken(mount, taken, concurrency=concurrency):
+            for one in revoke_taken(mount, list(map(read_note, taken)), concurrency=concurrency):
                 ended.append(one)
-                self._ended.add(one.lease["lease_id"])
-            messages += [
-                _Message(f"{one.lease['lease_id']} was not revoked: {one.error}") for one in ended if one.error
-            ]
+                self._ended.add(one.record.subject)
+            messages += [_Message(f"{one.record.subject} was not revoked: {one.error}") for one in ended if one.error]
             messages.append(_Message(f"revoked {sum(not one.error for one in ended)} lease(s)", warning=False))
         forget_claims(mount, leases_stay=self._leases_stay)
 
@@ -249,7 +248,7 @@ class CallbackModule(CallbackBase):
         if self._over or self._leases_stay:
             return
         wanted = ("lookup", "task") if self._include_tasks else ("lookup",)
-        taken = {entry["lease"]["lease_id"]: None for entry in notes() if entry["by"] in wanted and entry["lease"]}
+        taken = {entry["lease"]["subject"]: None for entry in notes() if entry["by"] in wanted and entry["lease"]}
         left = [lease_id for lease_id in taken if lease_id not in self._ended]
         if left:
             text = f"openai_leases: interrupted; left until the next openai_cleanup or their own end: {', '.join(left)}"

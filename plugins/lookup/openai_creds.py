@@ -93,7 +93,8 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import l
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.roles import find_role
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import placeholder
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import taken_lease
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import note_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
     own_credential,
     shared_credential,
@@ -127,20 +128,16 @@ class LookupModule(LookupBase):
                 for role in roles:
                     find_role(mount, role, "role")
 
-            def noted(creds: t.Any = None) -> None:
+            def noted(lease: Lease | None) -> None:
                 # Before the issue too, so that a worker that is killed meanwhile leaves word of where its claim is.
-                lease = taken_lease(mount.client_in_use(), creds) if creds else None
-                if not note({"by": "lookup", "lease": lease, **options["settings"]}):
+                entry = {"by": "lookup", "lease": lease and note_of(lease), **options["settings"]}
+                if not note(entry):
                     self._display.warning(LOST)
 
             def credential(index: int) -> tuple[int, t.Any]:
                 if options["reuse"] == "run":
-                    creds, issued = shared_credential(mount, roles[index], ttl, min_remaining, noted)
-                else:
-                    creds, issued = own_credential(mount, roles[index], ttl, noted), True
-                if issued:
-                    noted(creds)
-                return index, creds
+                    return index, shared_credential(mount, roles[index], ttl, min_remaining, noted)[0]
+                return index, own_credential(mount, roles[index], ttl, noted)
 
             found = dict(concurrently(credential, range(len(roles)), _AT_ONCE))
             return [found[index] for index in range(len(roles))]

@@ -31,8 +31,17 @@ options:
   project_id:
     description: A project's id at OpenAI. A new role needs this or O(project).
     type: str
+  service_account_id:
+    description:
+      - The id of a service account of the project that is there already. Credentials of the role are then keys of this account,
+        so that they may do what the account may do, and issuing one takes one call, also with O(scopes).
+      - The account itself is never changed or deleted. A lease ends when its key is deleted; where OpenAI does not delete keys
+        of service accounts, when the end of its key is moved to now.
+      - To go back to an account for each lease, delete the role with O(state=absent) and define it again.
+    type: str
   service_account_name_template:
     description:
+      - With O(service_account_id), the template for the names of keys.
       - Template for the names of service accounts. C({{.RoleName}}), C({{.RandomSuffix}}) (8 characters) and C({{.ProjectName}})
         are replaced. Since Jinja2 would evaluate these braces, mark such a template with C(!unsafe), or write C({role_name}),
         C({random_suffix}) and C({project_name}) instead.
@@ -99,6 +108,13 @@ EXAMPLES = r"""
     service_account_name_template: "ci-{role_name}-{random_suffix}"
     scopes: [api.model.read]
 
+- name: Define a role that issues keys of an account that is there already, and may do no more than that
+  ephemeral.openai.openai_role:
+    name: workload
+    project_id: proj_abc123
+    service_account_id: svc_acct_abc123
+    ttl: 15m
+
 - name: Change one option; all others stay
   ephemeral.openai.openai_role:
     name: model-reader
@@ -121,6 +137,7 @@ role:
     name: my-role
     project: my-project
     project_id: null
+    service_account_id: null
     service_account_name_template: "vault-{{.RoleName}}-{{.RandomSuffix}}"
     service_account_description: Service account created by ephemeral.openai
     ttl: 1800

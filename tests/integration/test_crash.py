@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from lab import BOTH_STORES_LONG, PROJECT, Lab, new_lab
+from on_record import kinds, unfinished
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import INTENTS, LEASES
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import LEASES
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import is_running
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
@@ -106,10 +107,10 @@ def _agree(lab: Lab) -> None:
     assert set(leases.values()) <= {"active"}, leases
     assert set(leases) == lab.accounts()
     assert result["active"] == len(leases)
-    assert {intent.data["kind"] for intent in lab.mount().store.scan(INTENTS)} <= {"watch"}
+    assert set(kinds(lab.store())) <= {"watch"}
     assert lab.admin_key_works()
     assert lab.admin_keys() == {lab.mount().definitions("config")["admin_api_key_id"]}
-    assert set(lab.mount().definitions("rotation")) <= {"watches"}
+    assert lab.mount().definitions("rotation") == {}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -163,10 +164,10 @@ def _wait_for_workers(lab: Lab) -> None:
             if pid.isdecimal() and pid != str(os.getpid()) and home in _environment(pid)
         ]
         # While it exits, a process has no environment any more, but it is not gone yet.
-        found = [document.data for prefix in (LEASES, INTENTS) for document in lab.mount().store.scan(prefix)]
-        owners = [data.get("owner") or data.get("ending", {}).get("owner") for data in found]
-        owners.append(lab.mount().definitions("rotation").get("intent", {}).get("owner"))
-        if not busy and not any(owner and is_running(owner) for owner in owners):
+        found = [document.data for document in (*lab.store().scan(LEASES), *unfinished(lab.store()))]
+        owners = [data.get("owner") or data.get("ending") for data in found]
+        owners.append((lab.mount().definitions("rotation").get("intent") or {}).get("owner"))
+        if not busy and not any(owner and is_running(owner["process"]) for owner in owners):
             return
         time.sleep(0.1)
     raise AssertionError(

@@ -58,6 +58,7 @@ CONTRACT: dict[str, set[str]] = {
         "project_id",
         "service_account_name_template",
         "service_account_description",
+        "service_account_id",
         "ttl",
         "max_ttl",
         "renewable",
@@ -178,6 +179,7 @@ def test_an_example_runs_and_prints_no_key(lab: Lab, example: Example, request: 
     """What an example does not set up itself is there before: mounts, a project, roles, and the variables it names."""
     double = lab.double
     double.add_project("abc", "proj_abc123")
+    double.add_service_account("proj_abc123", "workload", id="svc_acct_abc123")
     configures = example.does("openai_config") or example.does("configure")
     if not configures:
         lab.configure()

@@ -23,9 +23,9 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from bao import Balancer, Bao, Cluster, start_dev, until
 from double.client import Double
 from lab import MARKER, VAULT_PASSWORD, Lab
+from on_record import kinds
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import INTENTS
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
@@ -47,7 +47,7 @@ def _own_path() -> str:
 
 
 def _intents(lab: Lab) -> set[str]:
-    return {intent.data["kind"] for intent in lab.mount().store.scan(INTENTS)}
+    return set(kinds(lab.store()))
 
 
 def _finish(processes: t.Iterable[subprocess.Popen[bytes]]) -> list[str]:

@@ -99,7 +99,7 @@ def test_break_glass_while_a_task_waits_for_its_credential(lab: Lab) -> None:
     mount = lab.configure()
     process = issuing(lab, TASK)
     ended = revoke_found(mount, matching(mount, None), lambda: matching(mount, None), force=False)
-    assert [one.error for _record, one in ended] == [None] and lab.accounts() == set()
+    assert [one.error for one in ended] == [None] and lab.accounts() == set()
     out = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 2 and "openai_lease has revoked it" in " ".join(out.split()), out
     assert lab.accounts() == set() and lab.leases() == {}

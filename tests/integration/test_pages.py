@@ -66,6 +66,7 @@ DESCRIPTIONS = {
     ("docs/vault.md", '{"fields":'): "AWX: its own rules are in test_awx.py",
     ("docs/vault.md", '{"env":'): "AWX: its own rules are in test_awx.py",
     ("docs/schedule.md", "- name: Schedule the upkeep"): "needs root and systemd: the role is run in test_schedule.py",
+    ("docs/deliver.md", "[Service]"): "the format is that of the file in test_deliver.py",
 }
 #: Commands whose purpose is to show a key.
 SHOWS_KEYS = ("ansible-vault view", "ansible localhost -m ansible.builtin.debug")
@@ -251,7 +252,26 @@ def _move(reader: Reader) -> None:
     reader.lab.configure()
 
 
+def _web_servers(reader: Reader) -> None:
+    """The hosts of the page: folders of this machine, whose systemctl has nothing to do."""
+    one = {
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "ansible_python_interpreter": sys.executable,
+        "openai_creds_deliver_path": f"{reader.lab.path}/{{{{ inventory_hostname }}}}/credentials.env",
+        "website_key_file": f"{reader.lab.path}/{{{{ inventory_hostname }}}}/key",
+    }
+    inventory = {"webservers": {"hosts": {f"web{number}": one for number in range(4)}}}
+    (reader.session.cwd / "inventory.yml").write_text(yaml.safe_dump(inventory))
+    bin_ = reader.session.home / "bin"
+    bin_.mkdir()
+    (bin_ / "systemctl").symlink_to("/bin/true")
+    reader.session.env["PATH"] = f"{bin_}:{reader.session.env['PATH']}"
+
+
 PREPARE: dict[tuple[str, str], t.Callable[[Reader], None]] = {
+    ("docs/deliver.md", "- name: Keep the web servers supplied with OpenAI credentials"): _web_servers,
+    ("roles/deliver/README.md", "- name: Keep the web servers supplied with OpenAI credentials"): _web_servers,
     ("README.md", "ansible-playbook --ask-vault-pass -e @secrets.yml ask.yml"): _secrets,
     (
         "docs/security.md",
@@ -366,11 +386,17 @@ def _no_accounts(reader: Reader) -> None:
     assert not reader.lab.accounts()
 
 
+def _an_account_each(reader: Reader) -> None:
+    assert len(reader.lab.accounts()) == len(list(reader.lab.path.glob("web*/credentials.env"))) == 4
+
+
 #: What has to be so at the end of a page, by OpenAI's own state.
 ENDS: dict[str, t.Callable[[Reader], None]] = {
     "README.md": _state_in_home,
     "docs/quickstart.md": _everything_revoked,
     "docs/security.md": _no_accounts,
+    "docs/deliver.md": _no_accounts,
+    "roles/deliver/README.md": _an_account_each,
 }
 
 

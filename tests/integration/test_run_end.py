@@ -18,8 +18,9 @@ import ansible_runner
 import pytest
 from double.client import Double
 from lab import Lab
+from on_record import kinds
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import INTENTS
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import CLAIMS
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import is_running
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
@@ -50,8 +51,8 @@ def until(condition: t.Callable[[], object], what: str) -> None:
         time.sleep(0.05)
 
 
-def kinds(lab: Lab, mount: str = "openai") -> set[str]:
-    return {str(intent.data["kind"]) for intent in lab.mount(mount).store.scan(INTENTS)}
+def left(lab: Lab, mount: str = "openai") -> set[str]:
+    return set(kinds(lab.store(mount)))
 
 
 def clean(lab: Lab, mount: str = "openai") -> dict[str, t.Any]:
@@ -102,7 +103,7 @@ def test_signals(node: Lab) -> None:
         assert process.returncode == 99, (name, out)
         assert "openai_leases: revoked 1 lease(s)" in out, (name, out)
         assert "Traceback" not in out, name
-    assert node.accounts() == set() and kinds(node) == set()
+    assert node.accounts() == set() and left(node) == set()
 
 
 def test_what_nohup_ignores_stays_ignored_and_timeout_ends_a_run(node: Lab) -> None:
@@ -120,7 +121,7 @@ def test_what_nohup_ignores_stays_ignored_and_timeout_ends_a_run(node: Lab) -> N
 def test_a_second_interrupt_says_what_is_left_and_cleanup_ends_it(node: Lab) -> None:
     process = start(node, [LOOKUP, EACH, EACH], "twice")
     until(lambda: is_sleeping(process), "it waits")
-    ids = {lease["lease_id"] for lease in (record.lease for record in _records(node))}
+    ids = {record.lease.lease_id for record in _records(node)}
     assert len(ids) == 5
     node.double.settings(latency=20.0)
     node.double.clear_requests()
@@ -135,7 +136,7 @@ def test_a_second_interrupt_says_what_is_left_and_cleanup_ends_it(node: Lab) -> 
     assert "Traceback" not in out and "Exception" not in out
     node.double.settings(latency=0.0)
     assert set(clean(node)["revoked"]) == ids
-    assert node.accounts() == set() and kinds(node) == set()
+    assert node.accounts() == set() and left(node) == set()
 
 
 def _records(lab: Lab) -> list[t.Any]:
@@ -158,12 +159,12 @@ def test_a_run_that_is_killed_or_cancelled(node: Lab, callback: bool) -> None:
     until(lambda: is_sleeping(process), "it waits")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=PATIENCE)
-    leases = {record.lease["lease_id"] for record in _records(node)}
+    leases = {record.lease.lease_id for record in _records(node)}
     assert len(leases) == (7 if callback else 3)
     # Its workers may take a moment.
     until(lambda: not _is_somebody_there(node), "all have ended")
     assert len(clean(node)["revoked"]) == (6 if callback else 3)
-    assert len(node.accounts()) == int(callback) and kinds(node) == set()
+    assert len(node.accounts()) == int(callback) and left(node) == set()
 
 
 def _run_by_ansible_runner(lab: Lab, path: str) -> str:
@@ -184,23 +185,24 @@ def _run_by_ansible_runner(lab: Lab, path: str) -> str:
 
 
 def _is_somebody_there(lab: Lab) -> bool:
-    claims = [intent.data for intent in lab.mount().store.scan(INTENTS)]
-    return any(is_running(one["run"]) or is_running(one["owner"]) for one in claims if "run" in one)
+    claims = [claim.data for claim in lab.store().scan(CLAIMS)]
+    processes = [one["claim"]["run"] for one in claims] + [one["owner"]["process"] for one in claims if one["owner"]]
+    return any(map(is_running, processes))
 
 
 def test_a_worker_that_is_killed_while_it_issues(node: Lab) -> None:
     """As by the kernel when memory runs out: nothing is noted, and nothing is left."""
     node.double.settings(latency=4.0)
     process = start(node, [LOOKUP], "oom")
-    until(lambda: kinds(node) == {"issue"}, "a claim is there")
-    (claim,) = node.mount().store.scan(INTENTS)
+    until(lambda: left(node) == {"claim"}, "a claim is there")
+    (claim,) = node.store().scan(CLAIMS)
     until(node.accounts, "the account is there, the answer is not")
-    os.kill(int(claim.data["owner"]["pid"]), signal.SIGKILL)
+    os.kill(int(claim.data["owner"]["process"]["pid"]), signal.SIGKILL)
     node.double.settings(latency=0.0)
     out = process.communicate(timeout=PATIENCE)[0].decode()
     assert process.returncode != 0 and "Traceback" not in out, out
     assert node.accounts() == set(), out
-    assert kinds(node) <= WATCHES
+    assert left(node) <= WATCHES
 
 
 def test_a_closed_pipe_and_a_closed_terminal(node: Lab, double: Double) -> None:
@@ -217,7 +219,7 @@ def test_a_closed_pipe_and_a_closed_terminal(node: Lab, double: Double) -> None:
         methods = [call["method"] for call in node.double.requests() if call["status"] == 200]
         assert methods.count("DELETE") == methods.count("POST"), redirect
         assert methods.count("POST") in taken, redirect
-    assert node.accounts() == set() and kinds(node) == kinds(node, "second") == set()
+    assert node.accounts() == set() and left(node) == left(node, "second") == set()
 
     import pty
 
@@ -237,7 +239,7 @@ def test_a_closed_pipe_and_a_closed_terminal(node: Lab, double: Double) -> None:
     assert len(node.accounts()) == 2
     os.close(master)
     process.wait(timeout=PATIENCE)
-    assert node.accounts() == set() and kinds(node) == kinds(node, "second") == set()
+    assert node.accounts() == set() and left(node) == left(node, "second") == set()
 
 
 def _second_mount(lab: Lab) -> None:
@@ -297,10 +299,10 @@ def test_a_run_of_several_playbooks_ends_once(node: Lab) -> None:
     run = node.command("ansible-playbook", *paths)
     assert run.rc == 0 and "openai_leases: revoked 3 lease(s)" in run.out, run.out
     assert run.out.count("openai_leases:") == 1
-    assert node.accounts() == set() and kinds(node) == set()
+    assert node.accounts() == set() and left(node) == set()
     run = node.command("ansible-playbook", *paths, env={"OPENAI_CREDS_REVOKE": "on_failure"})
     assert run.rc == 0
-    assert kinds(node) == set() and clean(node)["revoked"] == []
+    assert left(node) == set() and clean(node)["revoked"] == []
     assert len(node.accounts()) == 3
 
 
@@ -348,4 +350,4 @@ def test_runs_in_a_pool_of_processes_do_not_share(node: Lab, method: str) -> Non
     assert process.returncode == 0 and out.count("SUCCESS: 0") == 2, out
     assert out.count("openai_leases: revoked 1 lease(s)") == 2, out
     assert len([call for call in node.double.requests() if call["method"] == "POST"]) == 2
-    assert node.accounts() == set() and kinds(node) == set()
+    assert node.accounts() == set() and left(node) == set()

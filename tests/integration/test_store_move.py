@@ -6,21 +6,25 @@ from __future__ import annotations
 import secrets
 import time
 import typing as t
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from double.client import Double
 from lab import MARKER, Lab
+from on_record import unfinished
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.owners import Owner
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import (
     active_records,
     find_record,
     matching,
     records,
 )
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import Claim, Intent
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import lease_path
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease, lease_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
@@ -95,11 +99,11 @@ def moved(source: Mount, target: Mount, to: str, dry_run: bool = False) -> int |
 
 
 def held(mount: Mount) -> dict[str, tuple[str, int]]:
-    return {record.lease["lease_id"]: (record.status, record.lease["expires_at"]) for record in records(mount)}
+    return {record.lease.lease_id: (record.status, record.lease.expires_at) for record in records(mount)}
 
 
 def paths(store: Store) -> list[str]:
-    return sorted(document.path for prefix in ("leases/", "intents/") for document in store.scan(prefix))
+    return sorted(document.path for document in (*store.scan("leases/"), *unfinished(store)))
 
 
 DIRECTIONS = [("vaulted_file", "vault_kv"), ("vault_kv", "vaulted_file")]
@@ -177,14 +181,23 @@ def usable(mount: Mount) -> bool:
         return False
 
 
+def issuing(mount: Mount) -> Lease:
+    """Return a lease as it is when its issue begins."""
+    issue(mount, "my-role")
+    (record,) = records(mount)
+    revoke(mount, [record])
+    return replace(record.lease, service_account_id=None, api_key_id=None)
+
+
 def test_refused_while_somebody_is_at_work(nodes: Nodes) -> None:
     nodes.files.configure()
     source, target = nodes.mount("vaulted_file"), nodes.mount("vault_kv")
-    lease = {"lease_id": "openai/creds/my-role/0000x", "expires_at": source.now() + 60, "project_id": "proj_lab"}
+    lease = issuing(source)
     elsewhere = {**this_process(), "machine": "another"}
     for owner, age, refused in ((elsewhere, 0, True), (elsewhere, 601, False), (None, 0, False)):
-        intent = {"kind": "issue", "lease": lease, "owner": owner, "created_at": source.now() - age}
-        source.store.write(Write("intents/x", intent))
+        since = source.now() - age
+        intent = Intent(lease=lease, created_at=since, owner=owner and Owner(owner, lease.lease_id, since))
+        source.store.write(intent.write("intents/x"))
         definitions = source.store.read("definitions")
         assert definitions
         if refused:
@@ -206,7 +219,7 @@ def test_refused_while_somebody_ends_a_lease(nodes: Nodes, from_: str, to: str) 
         at = source.now() - age
         lease = source.store.read(path)
         assert lease
-        ending = {"work": "x", "owner": elsewhere, "at": at}
+        ending = {"work": "x", "process": elsewhere, "since": at}
         source.store.write(Write(path, {**lease.data, "ending": ending}, lease.version, due=at))
         if refused:
             with pytest.raises(OpenAICredsError, match="is in use by 1 other run"):
@@ -286,7 +299,7 @@ def test_a_mover_that_was_overtaken_stops(nodes: Nodes) -> None:
             there = nodes.mount("vault_kv")
             record = find_record(there, lease_id)
             assert record
-            ends.append(renew(there, record, 7200, dry_run=False).lease["expires_at"])
+            ends.append(renew(there, record, 7200, dry_run=False).lease.expires_at)
         return iter(documents)
 
     slow.store.scan = standing_still  # type: ignore[method-assign]
@@ -321,14 +334,14 @@ def test_a_run_elsewhere_counts_until_its_claim_is_old(nodes: Nodes) -> None:
     source.clock = lambda: now
     elsewhere = {**this_process(), "machine": "another"}
     for age, refused in ((599, True), (600, False)):
-        spent = {"kind": "spent", "run": elsewhere, "created_at": source.now() - age}
-        source.store.write(Write("intents/cx", spent))
+        spent = Intent(lease=None, created_at=source.now() - age, claim=Claim(run=elsewhere, shared=True))
+        source.store.write(spent.write("claims/cx"))
         if refused:
             with pytest.raises(OpenAICredsError, match="is in use by 1 other run"):
                 moved(source, nodes.mount("vault_kv"), "vault_kv", dry_run=True)
         else:
             moved(source, nodes.mount("vault_kv"), "vault_kv", dry_run=True)
-        source.store.delete("intents/cx")
+        source.store.delete("claims/cx")
 
 
 def test_an_issue_that_begins_before_the_move_fails_or_is_seen(nodes: Nodes, double: Double) -> None:

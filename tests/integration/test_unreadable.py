@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from lab import BOTH_STORES, Lab, new_lab
+from on_record import kinds, unfinished
 from test_modules import results
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import delete_config
@@ -18,11 +19,11 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.fi
     matching,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import lease_path, refused_path
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import lease_path
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.refusal import refusal_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Document
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.move import move
 
@@ -56,7 +57,7 @@ def damage(lab: Lab, path: str, how: int = 0) -> str:
 
 
 def claim_of(mount: Mount) -> str:
-    (claim,) = (one for one in mount.store.scan("intents/") if isinstance(one, Document) and "run" in one.data)
+    (claim,) = unfinished(mount.store)
     return claim.path
 
 
@@ -98,7 +99,7 @@ def test_cleanup_ends_what_it_can_read_and_names_the_rest(lab: Lab, how: int) ->
 def _account(lab: Lab, lease_id: str) -> str:
     record = find_record(lab.mount(), lease_id)
     assert record
-    return str(record.lease["service_account"])
+    return str(record.lease.service_account)
 
 
 def test_a_lease_ends_although_its_claim_cannot_be_read(lab: Lab) -> None:
@@ -118,11 +119,11 @@ def test_a_refusal_that_cannot_be_recorded_keeps_its_lease_and_no_other(lab: Lab
     lab.double.fault(kind="refuse", method="DELETE", path=f"{stuck['service_account_id']}$", status=403, message="no")
     mount = lab.mount()
     revoke(mount, matching(mount, stuck["lease_id"]))
-    damage(lab, refused_path(stuck["lease_id"]))
+    damage(lab, refusal_path(stuck["lease_id"]))
     assert find_record(lab.mount(), other["lease_id"])
     unreadable: list[UnreadableError] = []
     found = matching(lab.mount(), None, unreadable.append)
-    assert [record.lease["lease_id"] for record in found] == [other["lease_id"]] and len(unreadable) == 1
+    assert [record.lease.lease_id for record in found] == [other["lease_id"]] and len(unreadable) == 1
     ended = revoke(mount, found)
     assert [one.error for one in ended] == [None]
     assert lab.accounts() == {stuck["service_account"]} and list(lab.mount().store.scan("leases/")) == []
@@ -235,5 +236,4 @@ def test_a_file_that_cannot_be_read_costs_no_call_and_no_credential(lab: Lab, ho
     assert [request["method"] for request in lab.double.requests()] == ["POST"] * 3
     for creds in found:
         assert find_record(lab.mount(), creds["lease_id"])
-    kinds = [one.data["kind"] for one in lab.mount().store.scan("intents/") if isinstance(one, Document)]
-    assert kinds == ["issue"], "the claim"
+    assert kinds(lab.store()) == ["claim"]

@@ -19,7 +19,6 @@ from surveys import Summary, summary
 from surveys import due as due_of
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import due_at
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import (
     vault_engine,
     vault_http,
@@ -207,17 +206,18 @@ def test_what_is_not_ours_is_not_taken_for_ours(opened: Opened, bao: Bao) -> Non
     assert "does not hold a document of this store" in refused(store.read, "a/x")
 
 
-def test_nothing_of_a_deleted_document_is_left(opened: Opened, bao: Bao) -> None:
-    """No version, no metadata, and none of the names that told when it was due."""
+@pytest.mark.parametrize("alone", [True, False])
+def test_nothing_of_a_deleted_document_is_left(opened: Opened, bao: Bao, alone: bool) -> None:
+    """No version, no metadata, and none of the names that told when it was due; also of one that is kept with others."""
     store, now = opened(), int(time.time())
     folder = f"leases/{bucket(now)}"
-    path = f"{folder}/{store.new_key(folder, now)}"
+    path = f"{folder}/{'alone' if alone else store.new_key(folder, now)}"
     store.write(Write(path, {"n": 1}, 0, now))
-    assert names(bao, store, "") == [path]
+    assert len(names(bao, store, "")) == (2 if alone else 1)
     for version, due in enumerate((now + 5000, now - 5000, now + 9000, now, now + 1), 1):
         store.write(Write(path, {"n": version}, version, due))
-        assert len(names(bao, store, "")) == (1 if due == now else 2)
-        assert summary(store, "leases/") == Summary(1, due)
+        assert len(names(bao, store, "")) == (2 if alone else 1)
+        assert summary(opened(), "leases/") == Summary(1, due)
         for late in (due, due + 10**6):
             assert [one.data["n"] for one in due_of(opened(), "leases/", late)] == [version]
         assert due_of(opened(), "leases/", due - 1) == []
@@ -278,33 +278,39 @@ def test_a_crash_between_a_document_and_its_time_is_never_too_late(opened: Opene
 def test_the_loser_of_two_who_write_the_same_time_leaves_it_to_the_winner(opened: Opened, bao: Bao) -> None:
     now = int(time.time())
     first, second = opened(), opened()
-    path = f"leases/{bucket(now + 7200)}/{first.new_key('leases', now + 7200)}"
+    path = f"leases/{bucket(now + 7200)}/alone"
     first.write(Write(path, {}, 0, now + 7200))
     assert first.read(path) and second.read(path)
-    true = first._put_document
+    true = first._singles.put_document
 
     def overtaken(write: Write, before: t.Sequence[str]) -> bool:
         second.write(Write(path, {"by": "second"}, 1, now))
         return true(write, before)
 
-    first._put_document = overtaken  # type: ignore[method-assign]
+    first._singles.put_document = overtaken  # type: ignore[method-assign]
     with pytest.raises(Conflict):
         first.write(Write(path, {"by": "first"}, 1, now))
     assert [one.data for one in due_of(opened(), "leases/", now)] == [{"by": "second"}]
 
 
-def test_ending_what_is_due_takes_three_requests_each(opened: Opened, proxy: Proxy) -> None:
-    """To read it, to mark it and to destroy it: no more, since there may be many."""
+@pytest.mark.parametrize("count", [1, 60])
+def test_ending_what_is_due_takes_five_requests_for_a_group(opened: Opened, proxy: Proxy, count: int) -> None:
+    """To read it, to keep no older version, to mark its documents, to close it and to destroy it: no more, since there may be
+    many."""
     now, folder = int(time.time()), f"leases/{bucket(int(time.time()))}"
     store = opened()
-    path = f"{folder}/{store.new_key(folder, now)}"
+    paths = [f"{folder}/{store.new_key(folder, now)}" for _unused in range(count)]
     lease = {"expires_at": now, "ending": {"at": now}}
-    store.write(Write(path, {"expires_at": now}, 0, now))
-    (document,) = opened().survey("leases/", now, tidy=True).due
+    store.write(*(Write(path, {"expires_at": now}, 0, now) for path in paths))
+    store = opened()
+    store.check_rights()
     proxy.seen.clear()
-    store.write(Write(path, lease, document.version, due_at(path, lease)))
-    store.delete(path)
-    assert [request.split()[0] for request, _headers in proxy.seen] == ["POST", "DELETE"]
+    documents = list(store.survey("leases/", now, tidy=True).due)
+    assert sorted(one.path for one in documents) == sorted(paths)
+    store.write(*(Write(one.path, lease, one.version, now) for one in documents))
+    store.delete(*paths)
+    asked = [request.split()[0] for request, _headers in proxy.seen if "list=true" not in request]
+    assert asked == ["GET", "POST", "POST", "POST", "DELETE"]
 
 
 def test_what_has_been_deleted_since_it_was_read_is_no_defect(opened: Opened) -> None:

@@ -148,17 +148,26 @@ def test_a_token_that_is_not_accepted_is_told_apart_from_a_policy(opened: Opened
     assert "there is no secrets engine at 'nowhere'" in refused(opened(bao.root_token, engine="nowhere").read, "a/x")
 
 
-@pytest.mark.parametrize("missing", ["create", "read", "update", "list", "delete"])
-def test_a_missing_right_is_named_before_it_is_needed(opened: Opened, bao: Bao, missing: str) -> None:
+@pytest.mark.parametrize(
+    ("tree", "missing"),
+    [
+        ("data", "create"),
+        ("data", "read"),
+        ("data", "update"),
+        ("metadata", "list"),
+        ("metadata", "delete"),
+        ("metadata", "update"),
+    ],
+)
+def test_a_missing_right_is_named_before_it_is_needed(opened: Opened, bao: Bao, tree: str, missing: str) -> None:
     base = base_of(opened(bao.root_token))
-    data = sorted({"create", "read", "update"} - {missing})
-    metadata = sorted({"list", "delete"} - {missing})
+    data = sorted({"create", "read", "update"} - ({missing} if tree == "data" else set()))
+    metadata = sorted({"list", "delete", "update"} - ({missing} if tree == "metadata" else set()))
     rules = (
         f'path "secret/data/{base}/*" {{ capabilities = {json.dumps(data)} }}\n'
         f'path "secret/metadata/{base}/*" {{ capabilities = {json.dumps(metadata)} }}'
     )
     text = refused(opened(token_with(bao, rules)).check_rights)
-    tree = "metadata" if missing in ("list", "delete") else "data"
     assert f"its policies have to give '{missing}' on secret/{tree}/{base}/*" in text
 
 

@@ -11,12 +11,13 @@ import typing as t
 import pytest
 from ansible.parsing.vault import VaultSecret
 from lab import VAULT_PASSWORD, Lab
+from on_record import give_owner, unfinished
 from unit.test_leases import intents, opens_models, refused
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record, matching
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.ending import Ended
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import Record, find_record, matching
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import Ended
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import (
     revoke_taken,
     take_back_interrupted,
@@ -39,9 +40,8 @@ OWNERS = {
 }
 
 
-def break_glass(mount: Mount, force: bool = False) -> list[Ended]:
-    found = revoke_found(mount, matching(mount, None), lambda: matching(mount, None), force=force)
-    return [ended for _record, ended in found]
+def break_glass(mount: Mount, force: bool = False) -> list[Ended[Record]]:
+    return revoke_found(mount, matching(mount, None), lambda: matching(mount, None), force=force)
 
 
 def take(mount: Mount, shared: bool) -> dict[str, t.Any]:
@@ -56,8 +56,8 @@ def test_a_pending_lease_is_revoked_whoever_was_at_it(
 ) -> None:
     with crash("create_service_account", after=after):
         take(mount, shared)
-    (intent,) = mount.store.scan("intents/")
-    mount.store.write(Write(intent.path, {**intent.data, "owner": OWNERS[owner] if owner else None}, intent.version))
+    (intent,) = unfinished(mount.store)
+    give_owner(mount, intent, OWNERS[owner] if owner else None)
     assert [one.error for one in break_glass(mount)] == [None]
     assert lab.accounts() == set() and lab.leases() == {}
     assert find_record(mount, intent.data["lease"]["lease_id"]) is None
@@ -170,7 +170,7 @@ def test_a_pending_lease_that_is_finished_meanwhile_is_revoked(
     monkeypatch.setattr(OpenAI, "create_service_account", creating)
     issue(mount, "my-role")
     became = revoke_found(mount, found, lambda: matching(mount, None), force=False)
-    assert [ended.error for _record, ended in became] == [None]
+    assert [ended.error for ended in became] == [None]
     assert lab.accounts() == set() and lab.leases() == {}
 
 
@@ -254,8 +254,8 @@ def test_what_a_run_took_and_the_store_has_forgotten_ends(lab: Lab, mount: Mount
 def test_what_openai_refuses_to_end_of_that_is_told(lab: Lab, mount: Mount) -> None:
     creds = issue(mount, "my-role")
     record = find_record(mount, creds["lease_id"])
-    assert record and record.document
-    mount.store.delete(record.document.path)
+    assert record and record.stored
+    mount.store.delete(record.stored.path)
     lab.double.fault(kind="refuse", status=403, method="DELETE")
     (ended,) = revoke_taken(mount, [record.lease], concurrency=2)
-    assert ended.lease["lease_id"] == creds["lease_id"] and "403" in str(ended.error)
+    assert ended.record.subject == creds["lease_id"] and "403" in str(ended.error)

@@ -7,15 +7,19 @@ import itertools
 import os
 import threading
 import typing as t
+from dataclasses import replace
 
 import pytest
 from lab import PROJECT, Lab
+from on_record import give_owner, give_run, kinds, unfinished
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import delete_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import rfc3339
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.owners import Owner
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.watches import WATCH_SECONDS
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, find_record
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import WATCH_SECONDS
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import Intent
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, issue_several
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
@@ -52,13 +56,16 @@ def clean(mount: Mount, **options: t.Any) -> Data:
 
 
 def intents(mount: Mount) -> list[Document]:
-    return list(mount.store.scan("intents/"))
+    return unfinished(mount.store)
 
 
 def left_by(mount: Mount, owner: Data | None, member: str = "owner") -> None:
     """Let the one unfinished work be somebody else's."""
     (intent,) = intents(mount)
-    mount.store.write(Write(intent.path, {**intent.data, member: owner}, intent.version))
+    if member == "run":
+        give_run(mount, intent, owner or {})
+    else:
+        give_owner(mount, intent, owner)
 
 
 @pytest.fixture
@@ -247,7 +254,7 @@ def test_failures_wait_longer_each_time_and_stop_nobody(lab: Lab, mount: Mount, 
     waits = []
     for _unused in range(14):
         (intent,) = intents(mount)
-        waits.append(intent.data["retry_at"] - clock())
+        waits.append(intent.data["refusal"]["retry_at"] - clock())
         lab.double.clear_requests()
         if waits[-1]:
             clock.move(waits[-1] - 1)
@@ -307,8 +314,8 @@ def test_a_revocation_that_was_interrupted_goes_on(
     assert record
     with crash("delete_service_account", after=False):
         revoke(mount, [record])
-    (left,) = (record for prefix in ("leases/", "intents/") for record in mount.store.scan(prefix))
-    ending = {**left.data["ending"], "owner": owner}
+    (left,) = (record for prefix in ("leases/", "refusals/") for record in mount.store.scan(prefix))
+    ending = {**left.data["ending"], "process": owner}
     due = 0 if refused else clock()
     mount.store.write(Write(left.path, {**left.data, "ending": ending}, left.version, due=int(due)))
     if after:
@@ -381,13 +388,9 @@ def test_a_recorded_lease_is_adopted(lab: Lab, mount: Mount, monkeypatch: pytest
     creds = issue(mount, "my-role")
     record = find_record(mount, creds["lease_id"])
     assert record
-    intent = {
-        "kind": "issue",
-        "lease": {**record.lease, "service_account_id": None},
-        "owner": DEAD,
-        "created_at": mount.now(),
-    }
-    mount.store.write(Write("intents/left", intent))
+    owner = Owner(DEAD, creds["lease_id"], mount.now())
+    intent = Intent(lease=replace(record.lease, service_account_id=None), created_at=mount.now(), owner=owner)
+    mount.store.write(intent.write("intents/left"))
     assert len(lab.leases()) == 1
     assert clean(mount, orphans="delete")["recovered"] == [creds["lease_id"]]
     assert lab.leases() == {creds["service_account"]: "active"} and lab.accounts() == {creds["service_account"]}
@@ -400,7 +403,7 @@ def test_an_account_that_comes_late_is_watched_for(
 ) -> None:
     name = interrupted(DEAD, after=False)
     assert clean(mount, orphans=orphans)["orphans"] == []
-    assert [intent.data["kind"] for intent in intents(mount)] == ["watch"]
+    assert kinds(mount.store) == ["watch"]
     assert lab.leases() == {}, "a watch is not a lease"
     lab.double.add_service_account(PROJECT, name)
     result = clean(mount, orphans=orphans)
@@ -519,7 +522,7 @@ def test_a_dry_run_with_a_limit_counts_what_the_limit_leaves(mount: Mount) -> No
     for ttl in (600, 700, 800):
         shared_credential(mount, "my-role", ttl, 300)
     for intent in intents(mount):
-        mount.store.write(Write(intent.path, {**intent.data, "run": DEAD}, intent.version))
+        give_run(mount, intent, DEAD)
     planned = clean(mount, limit=1, dry_run=True)
     result = clean(mount, limit=1)
     assert len(planned["revoked"]) == len(result["revoked"]) == 1
@@ -530,7 +533,7 @@ def test_without_a_config_each_lease_is_counted_once(mount: Mount) -> None:
     shared_credential(mount, "my-role", None, 300)
     issue(mount, "my-role")
     (claim,) = intents(mount)
-    mount.store.write(Write(claim.path, {**claim.data, "run": DEAD}, claim.version))
+    give_run(mount, claim, DEAD)
     delete_config(mount, force=True, dry_run=False)
     result = clean(mount)
     assert (len(result["failed"]), result["active"]) == (1, 1)
@@ -542,7 +545,7 @@ def test_a_lease_of_a_run_that_is_over_and_will_not_go(lab: Lab, mount: Mount) -
     lab.double.fault(kind="refuse", status=403, method="DELETE")
     for _unused in range(2):
         assert [one["lease_id"] for one in clean(mount)["failed"]] == [creds["lease_id"]]
-    assert [intent.data["kind"] for intent in intents(mount)] == ["revoke"]
+    assert kinds(mount.store) == ["refusal"]
 
 
 @pytest.mark.parametrize("member", ["run", "owner"])
@@ -596,7 +599,7 @@ def test_a_spent_claim_goes_with_its_run(lab: Lab, mount: Mount) -> None:
     creds, _issued = shared_credential(mount, "my-role", None, 300)
     revoke(mount, active_records(mount, [creds["lease_id"]]))
     clean(mount)
-    assert [intent.data["kind"] for intent in intents(mount)] == ["spent"]
+    assert kinds(mount.store) == ["spent"]
     left_by(mount, DEAD, "run")
     assert clean(mount) == {**EMPTY, "next_expiry": None}
     assert intents(mount) == []

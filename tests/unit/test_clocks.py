@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 import pytest
 from lab import Lab
+from on_record import unfinished
 from unit.test_leases import opens_models, record_of, refused
 
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.things import ADMIN_KEY, Thing
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.watches import Watch
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
@@ -44,9 +48,9 @@ def test_a_lease_ends_by_openais_clock(lab: Lab, mount: Mount, clock: Clock, ahe
     clock.set_wrong(ahead)
     creds = issue(mount, "my-role", HOUR)
     lease = record_of(mount, creds).lease
-    assert (lease["issued_at"], lease["expires_at"]) == (clock.time, clock.time + HOUR)
-    assert lease["max_expires_at"] == clock.time + 86400
-    assert not native or lease["expires_at"] == key_end(lab, creds)
+    assert (lease.issued_at, lease.expires_at) == (clock.time, clock.time + HOUR)
+    assert lease.max_expires_at == clock.time + 86400
+    assert not native or lease.expires_at == key_end(lab, creds)
     assert creds["lease_duration"] == HOUR
 
 
@@ -135,7 +139,7 @@ def test_a_renewal_goes_by_openais_clock(lab: Lab, mount: Mount, clock: Clock, a
     clock.set_wrong(ahead)
     clock.move(600)
     renewed = renew(mount, record_of(mount, creds), 7200, dry_run=False)
-    assert renewed.lease["expires_at"] == clock.time + 7200 == key_end(lab, creds)
+    assert renewed.lease.expires_at == clock.time + 7200 == key_end(lab, creds)
     assert "max_ttl" in refused(renew, mount, record_of(mount, creds), 86400, dry_run=False)
 
 
@@ -161,10 +165,10 @@ def test_a_refusal_of_a_clock_that_was_ahead_is_tried_again(
 def test_a_watch_of_a_clock_that_was_ahead_ends(lab: Lab, mount: Mount, clock: Clock) -> None:
     lab.double.fault(kind="drop_before", method="POST", path="/service_accounts$", times=1)
     issue(mount, "my-role")
-    (watch,) = mount.store.scan("intents/")
-    mount.store.write(Write(watch.path, {**watch.data, "created_at": clock.time + YEAR}, watch.version))
+    (watch,) = mount.store.scan("watches/")
+    mount.store.write(Write(watch.path, {**watch.data, "since": clock.time + YEAR}, watch.version))
     clean(mount)
-    assert list(mount.store.scan("intents/")) == []
+    assert unfinished(mount.store) == []
 
 
 def test_an_overlap_and_a_watch_of_a_rotation_by_a_clock_that_was_ahead_end(
@@ -173,13 +177,16 @@ def test_an_overlap_and_a_watch_of_a_rotation_by_a_clock_that_was_ahead_end(
     rotate(mount, always=True, overlap=HOUR, expires_in=None, dry_run=False)
 
     def set_ahead(data: dict[str, t.Any]) -> bool:
-        data["rotation"]["ending"][0].update(ends_at=clock.time + YEAR, retry_at=clock.time + YEAR)
-        data["rotation"]["watches"] = [{"name": "never-made", "until": clock.time + YEAR}]
+        refusal = {"attempts": 1, "error": "no", "retry_at": clock.time + YEAR}
+        data["rotation"]["endings"][0].update(ends_at=clock.time + YEAR, refusal=refusal)
         return True
 
     mount.define(set_ahead)
+    thing = Thing(ADMIN_KEY, "never-made", lab.double.url, None)
+    watch = Watch("the admin key", thing, int(clock.time + YEAR), 0)
+    mount.store.write(Write("watches/x", dataclasses.asdict(watch)))
     assert recover(mount, 600, dry_run=False).ended == [lab.double.admin_key_id]
-    assert mount.definitions("rotation") == {} and lab.admin_key_works()
+    assert mount.definitions("rotation") == {} and lab.admin_key_works() and unfinished(mount.store) == []
 
 
 def test_an_overlap_lasts_on_a_machine_whose_clock_is_behind(lab: Lab, mount: Mount, clock: Clock) -> None:
@@ -235,7 +242,7 @@ def test_a_key_that_openai_ends_though_nobody_asked_for_it_outlives_no_record(
     lab.role(native_expiry=False)
     Gateway(monkeypatch, ["create_service_account"], shorten_end)
     creds = issue(mount, "my-role", 600)
-    assert record_of(mount, creds).lease["expires_at"] == key_end(lab, creds)
+    assert record_of(mount, creds).lease.expires_at == key_end(lab, creds)
     assert creds["lease_duration"] == 90
 
 
@@ -247,7 +254,7 @@ def test_a_key_whose_end_was_lost_on_the_way_gets_one(
     lab.role(scopes=scopes)
     Gateway(monkeypatch, ["create_service_account"], change)
     creds = issue(mount, "my-role", 600)
-    assert key_end(lab, creds) == record_of(mount, creds).lease["expires_at"]
+    assert key_end(lab, creds) == record_of(mount, creds).lease.expires_at
     assert opens_models(lab, creds["api_key"])
 
 
@@ -259,7 +266,7 @@ def test_a_key_that_cannot_be_given_an_end_is_taken_back(
     error = refused(issue, mount, "my-role", 600)
     assert "native_expiry" in error or "400" in error
     assert error.endswith("the service account was removed again")
-    assert lab.accounts() == set() and lab.leases() == {} and list(mount.store.scan("intents/")) == []
+    assert lab.accounts() == set() and lab.leases() == {} and unfinished(mount.store) == []
 
 
 @pytest.mark.parametrize("change", [drop_end, double_end, shorten_end])
@@ -269,7 +276,7 @@ def test_a_renewal_that_did_not_move_the_end_as_asked_fails(
     creds = issue(mount, "my-role", 600)
     Gateway(monkeypatch, ["update_key"], change)
     assert "was not renewed" in refused(renew, mount, record_of(mount, creds), 1200, dry_run=False)
-    assert record_of(mount, creds).lease["expires_at"] <= key_end(lab, creds)
+    assert record_of(mount, creds).lease.expires_at <= key_end(lab, creds)
 
 
 def test_a_create_that_had_to_wait_makes_no_key_that_outlives_its_lease(
@@ -279,7 +286,7 @@ def test_a_create_that_had_to_wait_makes_no_key_that_outlives_its_lease(
     monkeypatch.setattr(mount.openai(), "_sleep", clock.move)
     creds = issue(mount, "my-role", 600)
     lease = record_of(mount, creds).lease
-    assert key_end(lab, creds) == lease["expires_at"] == lease["issued_at"] + 600
+    assert key_end(lab, creds) == lease.expires_at == lease.issued_at + 600
 
 
 @pytest.mark.parametrize("change", [drop_end, double_end])

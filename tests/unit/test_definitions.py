@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import typing as t
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,12 +32,20 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitio
     write_role,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.things import ADMIN_KEY, Thing
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.watches import watch_for
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.answers import NewKey
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import AdminKey, OpenAI
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.state import (
+    KeyEnding,
+    KeyIntent,
+    Rotation,
+)
 
 CONFIG: dict[str, t.Any] = {
     "admin_api_key": None,
@@ -70,7 +79,7 @@ def refused(function: t.Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> 
 def test_a_mount_without_a_config(lab: Lab) -> None:
     mount = lab.mount()
     assert "OpenAI client not configured" in refused(mount.openai)
-    assert public_config(mount, mount.definitions("config")) is None
+    assert public_config(mount, mount.config()) is None
     assert "admin_api_key" in refused(configure, mount)
     assert not lab.store_path.exists()
 
@@ -192,7 +201,7 @@ def test_a_diff_of_the_config_shows_that_the_key_changed_and_never_the_key(lab: 
     first = configure(mount, admin_api_key=keys[0], api_endpoint=lab.double.url)
     second = configure(mount, admin_api_key=keys[1], admin_api_key_id=None, replace_key=True)
     third = delete_config(mount, force=True, dry_run=False)
-    shown = repr([first, second, third, public_config(mount, first.after)])
+    shown = repr([first, second, third, public_config(mount, mount.config())])
     assert not any(key in shown for key in keys)
     assert first.before is None and first.after is not None
     assert third.after is None and third.before is not None
@@ -201,14 +210,14 @@ def test_a_diff_of_the_config_shows_that_the_key_changed_and_never_the_key(lab: 
 def test_a_diff_of_the_config_is_what_the_info_module_shows(lab: Lab) -> None:
     mount = lab.mount()
     first = configure(mount, admin_api_key="sk-admin-first-key")
-    assert first.after == public_config(mount, mount.definitions("config"))
+    assert first.after == public_config(mount, mount.config())
     second = configure(mount, rotation_period="30d")
     assert second.before == first.after
-    assert second.after == public_config(mount, mount.definitions("config"))
+    assert second.after == public_config(mount, mount.config())
     third = configure(mount, admin_api_key="sk-admin-second-key", replace_key=True)
     assert third.before and third.after
     shown = {name: value for name, value in third.after.items() if name != "admin_api_key"}
-    assert shown == public_config(mount, mount.definitions("config"))
+    assert shown == public_config(mount, mount.config())
     assert delete_config(mount, force=True, dry_run=False).before == shown
 
 
@@ -216,20 +225,16 @@ def test_what_is_left_at_openai_is_named_when_a_config_is_forgotten(lab: Lab) ->
     """A rotation was interrupted, and there are leases: nobody else will ever know of them."""
     mount = lab.configure()
     creds = issue(mount, "my-role")
-    ending = {"id": "key_ending", "digest": None, "ends_at": 0, "attempts": 0, "error": None, "retry_at": 0}
-    owner = {"name": "name-of-the-intent", "replaces": lab.double.admin_key_id, "owner": None, "since": 0}
-    for intent, named in (
-        ({**owner}, "name-of-the-intent"),
-        ({**owner, "key": {"id": "key_new", "value": "sk-admin-new-key-value", "expires_at": None}}, "key_new"),
+    ending = KeyEnding("key_ending", None, 0, 0)
+    intent = KeyIntent("name-of-the-intent", lab.double.admin_key_id, 0, None, None)
+    key = NewKey("key_new", "sk-admin-new-key-value", None)
+    watch_for(mount, "the admin key", Thing(ADMIN_KEY, "name-that-is-watched", lab.double.url, None), 0)
+    for rotation, named in (
+        (Rotation(intent, (ending,)), "name-of-the-intent"),
+        (Rotation(replace(intent, key=key), (ending,)), "key_new"),
     ):
         lab.configure()
-
-        def rotating(data: dict[str, t.Any], intent: dict[str, t.Any] = intent) -> bool:
-            watch = {"name": "name-that-is-watched", "until": 0}
-            data["rotation"] = {"intent": intent, "ending": [ending], "watches": [watch]}
-            return True
-
-        mount.define(rotating)
+        mount.define(lambda data, rotation=rotation: rotation.store(data) or True)
         for dry_run in (True, False):
             text = " ".join(delete_config(mount, force=True, dry_run=dry_run).warnings)
             for wanted in (named, "key_ending", "name-that-is-watched", creds["lease_id"]):
@@ -462,7 +467,7 @@ def test_an_update_of_a_role_changes_only_what_is_given(lab: Lab, update: dict[s
         defaults=NEW_ROLE,
         dry_run=False,
     )
-    before = dict(mount.definitions("roles")["r"])
+    before = stored_role(mount)
     nulls = dict.fromkeys(set(ROLE) - set(update))
     outcome = write_role(mount, "r", **update, **nulls, defaults=NEW_ROLE, dry_run=dry_run)
     seconds = {"20h": 72000, 60.0: 60}
@@ -475,7 +480,12 @@ def test_an_update_of_a_role_changes_only_what_is_given(lab: Lab, update: dict[s
     assert outcome.after == {"name": "r", **wanted}
     assert outcome.before == {"name": "r", **before}
     assert outcome.changed is (wanted != before)
-    assert mount.definitions("roles")["r"] == (before if dry_run else wanted)
+    assert stored_role(mount) == (before if dry_run else wanted)
+
+
+def stored_role(mount: Mount) -> dict[str, t.Any]:
+    """Return the role r as it is stored, without what only the collection notes."""
+    return {option: value for option, value in mount.definitions("roles")["r"].items() if option[0] != "_"}
 
 
 def test_a_new_role_has_the_defaults(lab: Lab) -> None:
@@ -580,4 +590,4 @@ def test_every_combination_is_taken_or_refused_whole(lab: Lab, **given_: t.Any) 
     else:
         assert good
         assert planned[:3] == done[:3], "a dry run says what a run does"
-        assert done.changed and done.after == {"name": "r", **mount.definitions("roles")["r"]}
+        assert done.changed and done.after == {"name": "r", **stored_role(mount)}

@@ -11,7 +11,6 @@ from unit.conftest import Clock
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, issue_several
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import INTENTS
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client, transport
@@ -25,7 +24,7 @@ def clean(mount: Mount, **options: t.Any) -> Data:
 
 
 def refusals(mount: Mount) -> list[Data]:
-    return [intent.data for intent in mount.store.scan(INTENTS) if intent.data["kind"] == "revoke"]
+    return [refusal.data for refusal in mount.store.scan("refusals/")]
 
 
 @pytest.mark.parametrize("what", ["key", "network"])

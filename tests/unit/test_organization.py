@@ -8,6 +8,7 @@ import typing as t
 import pytest
 from double.client import Double
 from lab import PROJECT, Lab
+from on_record import unfinished
 from unit.test_leases import opens_models, record_of, refused
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import (
@@ -236,5 +237,5 @@ def test_an_issue_that_meets_a_change_of_the_endpoint_makes_nothing(
     monkeypatch.setattr(mount.store, "write", write)
     assert refused(issue, mount, "my-role").startswith("api_endpoint:")
     assert lab.accounts() == set() == {one["name"] for one in elsewhere.state()["service_accounts"]}
-    assert list(mount.store.scan("intents/")) == []
+    assert unfinished(mount.store) == []
     elsewhere.reset()

@@ -14,10 +14,10 @@ import typing as t
 
 import pytest
 
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.owners import is_over
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import (
     Process,
     at_work,
-    is_abandoned,
     is_at_work,
     is_running,
     set_run,
@@ -157,13 +157,13 @@ def test_work_of_others(child: tuple[t.Any, Process, Process]) -> None:
     assert is_at_work({**its, "machine": "elsewhere"}, "some work") is None
 
 
-def test_what_is_abandoned() -> None:
-    assert is_abandoned(False, 1000, 1000, 600)
-    assert not is_abandoned(True, 0, 10**9, 600)
-    assert not is_abandoned(None, 1000, 1599, 600)
-    assert is_abandoned(None, 1000, 1600, 600)
-    assert not is_abandoned(None, 1000, 401, 600), "clocks differ a little"
-    assert is_abandoned(None, 1000, 400, 600), "a clock was set back"
+def test_what_is_over() -> None:
+    assert is_over(False, 1000, 1000, 600)
+    assert not is_over(True, 0, 10**9, 600)
+    assert not is_over(None, 1000, 1599, 600)
+    assert is_over(None, 1000, 1600, 600)
+    assert not is_over(None, 1000, 401, 600), "clocks differ a little"
+    assert is_over(None, 1000, 400, 600), "a clock was set back"
 
 
 #: Prints what a process on its own says of itself, of another user's process, and of one that has ended.

@@ -12,6 +12,7 @@ from unit.test_leases import record_of, refused
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, StoreError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import lease_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
@@ -27,7 +28,7 @@ Crash = t.Callable[..., t.ContextManager[None]]
 
 
 def holds(lab: Lab, mount: Mount, creds: dict[str, t.Any]) -> bool:
-    return bool(record_of(mount, creds).lease["expires_at"] <= key_end(lab, creds))
+    return bool(record_of(mount, creds).lease.expires_at <= key_end(lab, creds))
 
 
 @pytest.mark.parametrize("increment", [60, 8 * 3600])
@@ -41,7 +42,7 @@ def test_a_renewal_that_is_killed(
     assert holds(lab, mount, creds)
     assert record_of(mount, creds).status == "active"
     renewed = renew(mount, record_of(mount, creds), 1200, dry_run=False)
-    assert renewed.lease["expires_at"] == key_end(lab, creds) == clock() + 1200
+    assert renewed.lease.expires_at == key_end(lab, creds) == clock() + 1200
     clock.move(1200)
     cleanup(mount, orphans="report", max_concurrency=2, limit=None, grace=600, dry_run=False)
     assert lab.accounts() == set() and lab.leases() == {}
@@ -100,7 +101,7 @@ def test_of_two_renewals_at_once_one_is_refused(
 
     monkeypatch.setattr(OpenAI, "update_key", update)
     renewed = renew(mount, record_of(mount, creds), mine, dry_run=False)
-    assert renewed.lease["expires_at"] == record_of(mount, creds).lease["expires_at"] == key_end(lab, creds)
+    assert renewed.lease.expires_at == record_of(mount, creds).lease.expires_at == key_end(lab, creds)
 
 
 @pytest.mark.parametrize(("mine", "theirs"), [(60, 8 * 3600), (8 * 3600, 60)])
@@ -112,9 +113,9 @@ def test_a_renewal_that_was_given_up_for_dead_and_comes_last(
 
     def update(self: OpenAI, *args: t.Any, **kwargs: t.Any) -> t.Any:
         monkeypatch.undo()
-        marked = record_of(mount, creds).document
+        marked = mount.store.read(lease_path(creds["lease_id"]))
         assert marked
-        dead = {**marked.data["renewing"], "owner": {**this_process(), "started": 1}}
+        dead = {**marked.data["renewing"], "process": {**this_process(), "started": 1}}
         mount.store.write(Write(marked.path, {**marked.data, "renewing": dead}, marked.version))
         renew(lab.mount(clock=mount.clock), record_of(mount, creds), theirs, dry_run=False)
         return true(self, *args, **kwargs)
@@ -141,4 +142,4 @@ def test_a_run_is_not_handed_a_key_that_an_interrupted_renewal_has_shortened(
 def test_the_mark_of_a_renewal_is_gone_after_it(lab: Lab, mount: Mount) -> None:
     creds = issue(mount, "my-role")
     renew(mount, record_of(mount, creds), 60, dry_run=False)
-    assert "renewing" not in record_of(mount, creds).lease
+    assert record_of(mount, creds).lease.renewing is None

@@ -11,12 +11,14 @@ import typing as t
 
 import pytest
 from lab import PROJECT, Lab
+from on_record import give_owner, unfinished
 from unit.wording import sentence
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import ApiError, OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import share as reuse
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, find_record
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
@@ -26,7 +28,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.sh
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import process_of, this_process
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Document, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Document
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 if t.TYPE_CHECKING:
@@ -62,7 +64,7 @@ def end(mount: Mount, creds: dict[str, t.Any], **options: t.Any) -> None:
 
 
 def claim_of(mount: Mount) -> Document:
-    (claim,) = (intent for intent in mount.store.scan("intents/") if "run" in intent.data)
+    (claim,) = mount.store.scan("claims/")
     return claim
 
 
@@ -90,7 +92,7 @@ def test_what_is_wrong_is_refused_each_time_and_leaves_nothing(lab: Lab, mount: 
             with pytest.raises(OpenAICredsError) as caught:
                 shared(mount, role, ttl)
             sentence(caught.value)
-    assert not list(mount.store.scan("intents/")) and lab.double.requests() == []
+    assert not unfinished(mount.store) and lab.double.requests() == []
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_a_lease_whose_revocation_was_refused_is_replaced(
     """Nobody issues for the claim any more, so nobody may wait for it; and that it will not go is cleanup's business."""
     first = shared(mount)
     claim = claim_of(mount)
-    mount.store.write(Write(claim.path, {**claim.data, "owner": owner}, claim.version))
+    give_owner(mount, claim, owner)
     lab.double.fault(kind="refuse", status=403, method="DELETE", path=first["service_account_id"])
     end(mount, first, force=force)
     second = shared(mount)
@@ -185,7 +187,7 @@ def test_a_key_that_was_shared_is_not_kept_with_a_lease_that_will_not_go(lab: La
     creds = shared(mount)
     lab.double.fault(kind="refuse", status=403, method="DELETE")
     end(mount, creds)
-    left = [*mount.store.scan("leases/"), *mount.store.scan("intents/")]
+    left = [*mount.store.scan("leases/"), *unfinished(mount.store)]
     assert left and creds["api_key"] not in repr(left)
 
 
@@ -216,7 +218,7 @@ def test_what_a_dead_worker_has_begun_is_taken_over(lab: Lab, mount: Mount, cras
     claim = claim_of(mount)
     theirs = claim.data["lease"]["service_account"] + "x"
     lab.double.add_service_account(PROJECT, theirs)
-    mount.store.write(Write(claim.path, {**claim.data, "owner": DEAD}, claim.version))
+    give_owner(mount, claim, DEAD)
     creds = shared(mount)
     assert lab.accounts() == {creds["service_account"], theirs}, "only what has the very name is ours"
     assert creds["service_account"] != claim.data["lease"]["service_account"]
@@ -226,7 +228,7 @@ def test_whoever_is_at_it_is_waited_for(mount: Mount, crash: Crash) -> None:
     with crash("create_service_account", after=False):
         shared(mount)
     claim = claim_of(mount)
-    mount.store.write(Write(claim.path, {**claim.data, "owner": process_of(os.getppid())}, claim.version))
+    give_owner(mount, claim, process_of(os.getppid()))
     with pytest.raises(Stuck):
         shared(mount)
 
@@ -235,7 +237,7 @@ def test_nobody_waits_for_himself(lab: Lab, mount: Mount, crash: Crash) -> None:
     """What this very process has begun and given up, it takes over: also if it could not even say that it gave up."""
     with crash("create_service_account", after=True):
         shared(mount)
-    assert claim_of(mount).data["owner"] == this_process()
+    assert claim_of(mount).data["owner"]["process"] == this_process()
     creds = shared(mount)
     assert lab.accounts() == {creds["service_account"]}
 
@@ -317,7 +319,7 @@ def test_one_who_takes_over_in_vain_answers_all_who_wait(
     with crash("create_service_account", after=True):
         shared(mount)
     claim = claim_of(mount)
-    mount.store.write(Write(claim.path, {**claim.data, "owner": DEAD}, claim.version))
+    give_owner(mount, claim, DEAD)
     lab.double.settings(latency=1.0)
     lab.double.fault(kind="refuse", status=403, method="GET", path="/service_accounts$")
     lab.double.clear_requests()
@@ -381,7 +383,7 @@ def test_waiting_backs_off(lab: Lab, mount: Mount, crash: Crash, monkeypatch: py
     with crash("create_service_account", after=False):
         shared(mount)
     claim = claim_of(mount)
-    mount.store.write(Write(claim.path, {**claim.data, "owner": process_of(os.getppid())}, claim.version))
+    give_owner(mount, claim, process_of(os.getppid()))
     waits: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -402,7 +404,7 @@ def test_an_owner_who_cannot_be_seen_is_waited_for_as_long_as_the_grace(
         shared(mount)
     claim = claim_of(mount)
     elsewhere = {**this_process(), "machine": "elsewhere"}
-    mount.store.write(Write(claim.path, {**claim.data, "owner": elsewhere}, claim.version))
+    give_owner(mount, claim, elsewhere)
     clock.move(599)
     with pytest.raises(Stuck):
         shared(mount)
@@ -414,23 +416,23 @@ def test_an_owner_who_cannot_be_seen_is_waited_for_as_long_as_the_grace(
 def test_a_lease_that_is_not_shared_is_claimed_and_its_key_is_not_kept(lab: Lab, mount: Mount) -> None:
     first, second = (own_credential(mount, "my-role", None) for _unused in range(2))
     assert first["lease_id"] != second["lease_id"] and len(lab.accounts()) == 2
-    left = [*mount.store.scan("leases/"), *mount.store.scan("intents/")]
+    left = [*mount.store.scan("leases/"), *unfinished(mount.store)]
     assert len(left) == 4 and first["api_key"] not in repr(left)
     end(mount, first)
-    assert [claim.data["lease"]["lease_id"] for claim in mount.store.scan("intents/")] == [second["lease_id"]]
+    assert [claim.data["lease"]["lease_id"] for claim in unfinished(mount.store)] == [second["lease_id"]]
 
 
-def test_before_issue_is_called_only_before_an_issue(mount: Mount) -> None:
-    called: list[int] = []
+def test_an_issue_is_told_of_before_it_and_after_it(mount: Mount) -> None:
+    told: list[tuple[str | None, int]] = []
 
-    def before() -> None:
-        called.append(len(list(mount.store.scan("intents/"))))
+    def note(lease: Lease | None) -> None:
+        told.append((lease and lease.lease_id, len(unfinished(mount.store))))
 
-    shared_credential(mount, "my-role", None, 300, before)
-    shared_credential(mount, "my-role", None, 300, before)
-    assert called == [0]
-    own_credential(mount, "my-role", None, before)
-    assert called == [0, 1]
+    first, _issued = shared_credential(mount, "my-role", None, 300, note)
+    shared_credential(mount, "my-role", None, 300, note)
+    assert told == [(None, 0), (first["lease_id"], 1)]
+    second = own_credential(mount, "my-role", None, note)
+    assert told[2:] == [(None, 1), (second["lease_id"], 2)]
 
 
 def test_two_mounts_do_not_share(lab: Lab, mount: Mount) -> None:

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import threading
 import typing as t
+from dataclasses import replace
 
 import pytest
 from lab import PROJECT, Lab
@@ -24,17 +25,24 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
     OpenAICredsError,
     StoreError,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import WATCH_SECONDS
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.making import Uncertain
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.owners import GRACE_SECONDS, Owner
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.watches import WATCH_SECONDS
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client, transport
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation import admin_key as rotation
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation import making
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.admin_key import (
-    GRACE_SECONDS,
     Report,
     adopt,
     rotate,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.making import AdminKeyMaking
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.state import (
+    KeyIntent,
+    Rotation,
+    change_rotation,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import process_of, this_process
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Store
@@ -47,7 +55,7 @@ DEAD = {**this_process(), "started": 1}
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotation, "_PROOF_WAITS", (0, 0))
+    monkeypatch.setattr(making, "_PROOF_WAITS", (0, 0))
     monkeypatch.setattr(transport, "_BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(client, "_UNKNOWN_WAITS", (0, 0))
 
@@ -78,6 +86,17 @@ def stored(lab: Lab) -> Data:
     return lab.mount().definitions("config")
 
 
+def give_rotation(mount: Mount, process: Data) -> None:
+    """Let the rotation under way be another process's."""
+
+    def give(rotation: Rotation) -> Rotation:
+        assert rotation.intent
+        owner = Owner(process, rotation.intent.name, mount.now())
+        return replace(rotation, intent=replace(rotation.intent, owner=owner))
+
+    change_rotation(mount, give)
+
+
 def at_openai(lab: Lab) -> dict[str, str]:
     """Return the admin keys that exist: id to name."""
     return {key["id"]: key["name"] for key in lab.double.state()["admin_keys"]}
@@ -87,7 +106,7 @@ def agree(lab: Lab) -> None:
     """The stored key is the one admin key, and nothing is left to do."""
     assert lab.admin_key_works()
     assert set(at_openai(lab)) == {stored(lab)["admin_api_key_id"]}
-    assert set(lab.mount().definitions("rotation")) <= {"watches"}
+    assert lab.mount().definitions("rotation") == {}
 
 
 # A rotation.
@@ -126,7 +145,7 @@ def test_a_dry_run_does_nothing(lab: Lab, mount: Mount, on_disk: t.Callable[[], 
 def test_a_key_with_native_expiry(lab: Lab, mount: Mount, clock: Clock) -> None:
     now(mount, expires_in=86400)
     assert stored(lab)["admin_api_key_expires_at"] == pytest.approx(clock() + 86400, abs=60)
-    shown = public_config(mount, stored(lab))
+    shown = public_config(mount, lab.mount().config())
     assert shown and shown["admin_api_key_expires_at"]
     now(mount)
     assert stored(lab)["admin_api_key_expires_at"] is None
@@ -244,8 +263,7 @@ def test_interrupted_anywhere(
         lab.mount().openai().list_service_accounts(PROJECT)  # ordinary work goes on
         intent = lab.mount().definitions("rotation").get("intent")
         if how in ("dead", "elsewhere") and intent:
-            owner = DEAD if how == "dead" else ELSEWHERE
-            mount.define(lambda data, owner=owner: data["rotation"]["intent"].update(owner=owner) or True)
+            give_rotation(mount, DEAD if how == "dead" else ELSEWHERE)
         if how == "elsewhere" and intent:
             clock.move(GRACE_SECONDS - 1)
             before = lab.mount().definitions("rotation")
@@ -260,7 +278,7 @@ def test_interrupted_anywhere(
         assert foreign in keys
         assert keys - {foreign} == {stored(lab)["admin_api_key_id"]}, (at, interruption.events)
         assert lab.admin_key_works()
-        assert set(lab.mount().definitions("rotation")) <= {"watches"}
+        assert lab.mount().definitions("rotation") == {}
 
 
 def test_interrupted_while_carrying_on(lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,8 +411,8 @@ def test_a_late_key_is_found_and_foreign_ones_stay(lab: Lab, mount: Mount, clock
     foreign = lab.double.add_admin_key("ephemeral-openai-openai-0123456789abcdef")["id"]
     lab.double.fault(kind="drop_before", method="POST", path=KEYS, times=1)
     refused(now, mount)
-    (watch,) = mount.definitions("rotation")["watches"]
-    late = lab.double.add_admin_key(watch["name"])["id"]
+    (watch,) = mount.store.scan("watches/")
+    late = lab.double.add_admin_key(watch.data["thing"]["name"])["id"]
     clock.move(WATCH_SECONDS - 1)
     assert clean(mount)["admin_api_keys"] == [late]
     assert set(at_openai(lab)) == {lab.double.admin_key_id, foreign}
@@ -404,9 +422,10 @@ def test_a_late_key_is_found_and_foreign_ones_stay(lab: Lab, mount: Mount, clock
 def test_a_name_is_looked_for_for_a_while_only(lab: Lab, mount: Mount, clock: Clock) -> None:
     lab.double.fault(kind="drop_before", method="POST", path=KEYS, times=1)
     refused(now, mount)
+    assert len(list(mount.store.scan("watches/"))) == 1
     clock.move(WATCH_SECONDS)
     clean(mount)
-    assert mount.definitions("rotation") == {}
+    assert list(mount.store.scan("watches/")) == []
     since = lab.double.mark()
     clean(mount)
     assert lab.double.requests(since) == []
@@ -463,7 +482,7 @@ def test_a_store_that_does_not_say_whether_it_has_kept_the_new_key(
 def test_an_overlap(lab: Lab, mount: Mount, clock: Clock) -> None:
     old = lab.double.admin_key_id
     assert now(mount, overlap=3600).ended == []
-    shown = public_config(mount, stored(lab))
+    shown = public_config(mount, lab.mount().config())
     assert shown and shown["previous_admin_api_key_id"] == old
     clock.move(3599)
     assert clean(mount)["admin_api_keys"] == [] and old in at_openai(lab)
@@ -471,7 +490,7 @@ def test_an_overlap(lab: Lab, mount: Mount, clock: Clock) -> None:
     assert clean(mount, dry_run=True)["admin_api_keys"] == [old] and old in at_openai(lab)
     assert clean(mount)["admin_api_keys"] == [old]
     agree(lab)
-    shown = public_config(mount, stored(lab))
+    shown = public_config(mount, lab.mount().config())
     assert shown and shown["previous_admin_api_key_id"] is None and shown["previous_admin_api_keys"] == []
 
 
@@ -503,7 +522,7 @@ def test_a_key_that_will_not_go(lab: Lab, mount: Mount, clock: Clock) -> None:
     for attempts in (2, 3):
         result = clean(mount)
         assert result["failed"][0]["admin_api_key_id"] == old and "403" in result["failed"][0]["error"]
-        shown = public_config(mount, stored(lab))
+        shown = public_config(mount, lab.mount().config())
         assert shown and shown["previous_admin_api_key_id"] == old
         assert shown["previous_admin_api_keys"][0]["attempts"] == attempts
         since = lab.double.mark()
@@ -528,8 +547,7 @@ def test_a_404_from_something_else_is_not_gone(lab: Lab, mount: Mount) -> None:
 
 def test_a_live_rotation_is_left_alone(lab: Lab, mount: Mount) -> None:
     parent = process_of(os.getppid())
-    intent = {"name": "n", "replaces": "x", "owner": parent, "since": mount.now(), "overlap": 0, "expires_in": None}
-    mount.define(lambda data: data.update(rotation={"intent": intent}) or True)
+    change_rotation(mount, lambda _none: Rotation(KeyIntent("n", "x", 0, None, Owner(parent, "n", mount.now()))))
     since = lab.double.mark()
     assert now(mount) == Report(busy=True)
     assert rotate(mount, always=False, overlap=0, expires_in=None, dry_run=False) == Report()
@@ -539,8 +557,7 @@ def test_a_live_rotation_is_left_alone(lab: Lab, mount: Mount) -> None:
 
 
 def test_a_clock_that_was_set_back_holds_nothing(lab: Lab, mount: Mount, clock: Clock) -> None:
-    intent = {"name": "n", "replaces": "x", "owner": ELSEWHERE, "since": mount.now(), "overlap": 0, "expires_in": None}
-    mount.define(lambda data: data.update(rotation={"intent": intent}) or True)
+    change_rotation(mount, lambda _none: Rotation(KeyIntent("n", "x", 0, None, Owner(ELSEWHERE, "n", mount.now()))))
     clock.move(-86400)
     assert now(mount).rotated
 
@@ -606,7 +623,7 @@ def test_a_rotation_that_was_taken_for_dead(
     """On another controller a cleanup takes over; the slow one then finds out, and takes back what nobody else has."""
 
     def take_over() -> None:
-        mount.define(lambda data: data["rotation"]["intent"].update(owner=ELSEWHERE) or True)
+        give_rotation(mount, ELSEWHERE)
         clock.move(GRACE_SECONDS)
         assert clean(lab.mount(clock=clock))["failed"] == []
 
@@ -651,15 +668,14 @@ def test_a_key_is_adopted_though_a_rotation_cannot_be_carried_on(
     mine = adoptee(lab)
     lab.double.fault(kind="refuse", status=503, method="GET", path=KEYS, skip=1)
     refused(now, mount)
-    prove = rotation._prove
     lab.double.clear_faults()
 
     def unproved(*_args: t.Any) -> None:
-        raise OpenAICredsError("not proved")
+        raise Uncertain("not proved")
 
-    monkeypatch.setattr(rotation, "_prove", unproved)
-    assert adopt(mount, **mine, overlap=0, dry_run=False).rotated
-    monkeypatch.setattr(rotation, "_prove", prove)
+    with monkeypatch.context() as patch:
+        patch.setattr(AdminKeyMaking, "_prove", unproved)
+        assert adopt(mount, **mine, overlap=0, dry_run=False).rotated
     assert clean(mount)["failed"] == []
     agree(lab)
 
@@ -670,11 +686,11 @@ def test_a_person_replaces_the_key_during_a_rotation(
 ) -> None:
     mine = adoptee(lab)
 
-    def replace() -> None:
+    def replace_key() -> None:
         configure(lab.mount(), admin_api_key=mine["value"], replace_key=True, validate=False)
         configure(lab.mount(), admin_api_key_id=mine["key_id"], validate=False)
 
-    slow.during(method, replace, call=call)
+    slow.during(method, replace_key, call=call)
     assert "replaced by openai_config while it was rotated" in refused(now, mount)
     assert stored(lab)["admin_api_key"] == mine["value"]
     clean(mount)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 import time
 import typing as t
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,12 +16,12 @@ from unit.wording import sentence
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import rfc3339
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount_config import MountConfig
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.schedule import (
     expiry_warning,
     next_rotation,
     set_schedule,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
 HOUR, DAY = 3600, 86400
 
@@ -30,16 +31,14 @@ def at(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
 
 
-def config(now: int, **options: t.Any) -> Data:
+def config(now: int, **options: t.Any) -> MountConfig:
     """Return a config whose key was stored at a time."""
-    data: Data = {"created_at": now}
-    set_options(data, now, **options)
-    return data
+    return set_options(MountConfig(api_endpoint="https://api.openai.com/v1", created_at=now), now, **options)
 
 
-def set_options(data: Data, now: int, **options: t.Any) -> None:
+def set_options(data: MountConfig, now: int, **options: t.Any) -> MountConfig:
     names = ("rotation_period", "rotation_schedule", "rotation_window", "disable_automated_rotation")
-    set_schedule(data, now, **{**dict.fromkeys(names), **options})
+    return set_schedule(data, now, **{**dict.fromkeys(names), **options})
 
 
 def refused(*args: t.Any, **options: t.Any) -> str:
@@ -48,7 +47,7 @@ def refused(*args: t.Any, **options: t.Any) -> str:
     return sentence(caught.value)
 
 
-def due(data: Data, now: int) -> bool:
+def due(data: MountConfig, now: int) -> bool:
     planned = next_rotation(data, now)
     return planned is not None and planned <= now
 
@@ -72,7 +71,7 @@ def test_without_a_period_or_schedule_nothing_is_ever_due() -> None:
 def test_disabled() -> None:
     data = config(0, rotation_period="1h", disable_automated_rotation=True)
     assert next_rotation(data, DAY) is None
-    set_options(data, DAY, disable_automated_rotation=False)
+    data = set_options(data, DAY, disable_automated_rotation=False)
     assert due(data, DAY)
 
 
@@ -89,9 +88,9 @@ def test_a_clock_set_back_by_years_does_not_stop_rotation(options: dict[str, str
     """Whatever was rotated in a far future is rotated once more, and from then on as planned."""
     future, now = at("2036-01-01T00:30"), at("2026-01-01T00:30")
     data = config(future, **options)
-    data["scheduled_at"] = 0
+    data = replace(data, scheduled_at=0)
     assert due(data, now)
-    data["created_at"] = now
+    data = replace(data, created_at=now)
     assert not due(data, now)
 
 
@@ -104,7 +103,7 @@ def test_a_schedule() -> None:
     assert not due(data, at("2026-01-11T02:59:59"))
     assert due(data, at("2026-01-11T03:00"))
     assert due(data, at("2026-01-13T00:00")), "without a window it is caught up with"
-    data["created_at"] = at("2026-01-13T00:00")
+    data = replace(data, created_at=at("2026-01-13T00:00"))
     assert next_rotation(data, at("2026-01-13T00:00")) == at("2026-01-18T03:00")
 
 
@@ -121,16 +120,16 @@ def test_a_window() -> None:
 
 def test_a_window_that_was_used_is_over() -> None:
     data = config(at("2026-01-05T12:00"), rotation_schedule="0 3 * * 0", rotation_window="2h")
-    data["created_at"] = at("2026-01-11T03:10")
+    data = replace(data, created_at=at("2026-01-11T03:10"))
     assert not due(data, at("2026-01-11T03:11"))
     assert next_rotation(data, at("2026-01-11T03:11")) == at("2026-01-18T03:00")
 
 
 def test_a_time_before_the_schedule_was_set_was_not_missed() -> None:
     data = config(at("2026-01-01T00:00"))
-    set_options(data, at("2026-03-04T12:00"), rotation_schedule="0 3 * * *")
+    data = set_options(data, at("2026-03-04T12:00"), rotation_schedule="0 3 * * *")
     assert next_rotation(data, at("2026-03-04T12:00")) == at("2026-03-05T03:00")
-    set_options(data, at("2026-03-05T12:00"), rotation_schedule="0 3 * * *")
+    data = set_options(data, at("2026-03-05T12:00"), rotation_schedule="0 3 * * *")
     assert due(data, at("2026-03-05T12:00")), "to say it again changes nothing"
 
 
@@ -144,8 +143,8 @@ def test_daylight_saving_is_nothing_to_it(zone: str, monkeypatch: pytest.MonkeyP
             before = at(f"{day}T00:00") - 1
             data = config(before, rotation_schedule="30 2 * * *")
             assert next_rotation(data, before) == at(f"{day}T02:30")
-            data["created_at"] = at(f"{day}T02:30")
-            assert next_rotation(data, data["created_at"]) == at(f"{day}T02:30") + DAY
+            data = replace(data, created_at=at(f"{day}T02:30"))
+            assert next_rotation(data, data.created_at) == at(f"{day}T02:30") + DAY
             assert rfc3339(at(f"{day}T02:30")) == f"{day}T02:30:00Z"
     finally:
         monkeypatch.undo()
@@ -178,25 +177,25 @@ def test_a_daily_schedule_agrees_with_arithmetic(
 
 def test_period_and_schedule_take_each_others_place() -> None:
     data = config(0, rotation_schedule=" 0  3 * * 0 ", rotation_window="1h")
-    assert (data["rotation_schedule"], data["rotation_window"]) == ("0 3 * * 0", 3600)
-    set_options(data, 0, rotation_period="1d")
-    assert data == {"created_at": 0, "rotation_period": DAY}
-    set_options(data, 0, rotation_schedule="0 3 * * 0")
-    assert data == {"created_at": 0, "rotation_schedule": "0 3 * * 0", "scheduled_at": 0}
+    assert (data.rotation_schedule, data.rotation_window) == ("0 3 * * 0", 3600)
+    data = set_options(data, 0, rotation_period="1d")
+    assert data == config(0, rotation_period="1d")
+    data = set_options(data, 0, rotation_schedule="0 3 * * 0")
+    assert data == config(0, rotation_schedule="0 3 * * 0")
 
 
 def test_what_is_not_given_stays_and_nothing_takes_away() -> None:
     data = config(0, rotation_schedule="0 3 * * 0", rotation_window="1h", disable_automated_rotation=True)
-    before = dict(data)
-    set_options(data, 5)
+    before = data
+    data = set_options(data, 5)
     assert data == before
-    set_options(data, 5, rotation_window="0")
-    assert "rotation_window" not in data and data["rotation_schedule"]
-    set_options(data, 5, rotation_schedule="")
-    assert next_rotation({**data, "disable_automated_rotation": False}, 10**9) is None
-    set_options(data, 5, rotation_period="1h")
-    set_options(data, 5, rotation_period="0", disable_automated_rotation=False)
-    assert data == {"created_at": 0}
+    data = set_options(data, 5, rotation_window="0")
+    assert data.rotation_window is None and data.rotation_schedule
+    data = set_options(data, 5, rotation_schedule="")
+    assert next_rotation(replace(data, disable_automated_rotation=False), 10**9) is None
+    data = set_options(data, 5, rotation_period="1h")
+    data = set_options(data, 5, rotation_period="0", disable_automated_rotation=False)
+    assert data == config(0)
 
 
 def test_options_that_do_not_go_together() -> None:
@@ -254,7 +253,7 @@ def test_without_cronsim(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def warning(now: int, *, life: int, **options: t.Any) -> str:
-    return expiry_warning({**config(0, **options), "admin_api_key_expires_at": life}, now) or ""
+    return expiry_warning(replace(config(0, **options), admin_api_key_expires_at=life), now) or ""
 
 
 def test_a_key_that_ends_before_it_is_rotated() -> None:
@@ -279,11 +278,11 @@ def test_a_key_that_nobody_rotates() -> None:
 def test_a_missed_window_that_leaves_no_time() -> None:
     start = at("2026-01-05T00:00")
     data = config(start, rotation_schedule="0 3 * * 0", rotation_window="1h")
-    data["admin_api_key_expires_at"] = start + 8 * DAY
+    data = replace(data, admin_api_key_expires_at=start + 8 * DAY)
     assert expiry_warning(data, start) is None
     assert "only" in (expiry_warning(data, at("2026-01-11T05:00")) or "")
 
 
 def test_a_key_without_an_end() -> None:
-    assert expiry_warning({}, 0) is None
+    assert expiry_warning(None, 0) is None
     assert expiry_warning(config(0, rotation_period="1d"), 10**9) is None

@@ -15,6 +15,7 @@ from functools import partial
 
 from .clocks import Comparison, compare
 from .errors import Conflict, OpenAICredsError
+from .mount_config import MountConfig, read_config
 from .store.base import Data, Document, Store, Write
 
 if t.TYPE_CHECKING:
@@ -122,10 +123,14 @@ class Mount:
             )
         return document
 
-    def check_configured(self) -> Data:
+    def config(self) -> MountConfig | None:
+        """Return the config, or None if the mount has none."""
+        return read_config({"config": self.definitions("config")})
+
+    def check_configured(self) -> MountConfig:
         """Return the config, or raise if the mount has no admin key."""
-        config = self.definitions("config")
-        if not config:
+        config = self.config()
+        if config is None:
             raise self.unconfigured()
         return config
 
@@ -139,7 +144,7 @@ class Mount:
     def openai(self) -> OpenAI:
         """Return a client with the mount's admin key."""
         config = self.check_configured()
-        access = (config["api_endpoint"], config["admin_api_key"], config["organization_id"])
+        access = (config.api_endpoint, config.admin_api_key, config.organization_id)
         if self._client is None or self._client[0] != access:
             from .openai.client import OpenAI
 
@@ -147,20 +152,16 @@ class Mount:
                 *access,
                 log=self.log,
                 warn=self.warn,
-                current_key=partial(self._current_key, config["api_endpoint"]),
+                current_key=partial(self._current_key, config.api_endpoint),
                 hear_time=self._hear_time,
             )
             self._client = (access, client)
         return self._client[1]
 
-    def client_in_use(self) -> OpenAI:
-        """Return the client that openai() has returned last, without a look at the store."""
-        return t.cast("tuple[t.Any, OpenAI]", self._client)[1]
-
     def _current_key(self, endpoint: str) -> str | None:
         """Return the admin key as it is stored now, if it is for this endpoint."""
-        config = self.definitions("config")
-        return config["admin_api_key"] if config and config["api_endpoint"] == endpoint else None
+        config = self.config()
+        return config.admin_api_key if config and config.api_endpoint == endpoint else None
 
 
 def _copy(value: t.Any) -> t.Any:

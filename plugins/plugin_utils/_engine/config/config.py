@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import typing as t
+from dataclasses import replace
 from functools import partial
 
 from ..definitions.change import Outcome
@@ -14,11 +15,13 @@ from ..durations import rfc3339
 from ..errors import ApiError, OpenAICredsError
 from ..leases.find import records
 from ..mount import Mount
+from ..mount_config import MountConfig, read_config
 from ..names import check_openai_id
 from ..openai.client import AdminKey, OpenAI, check_endpoint, check_key
-from ..rotation.admin_key import own_id, public_rotation, refuse_ending, refuse_unfinished, replace_by_hand
+from ..rotation.admin_key import left_at_openai, own_id, public_rotation, refuse_unfinished, replace_by_hand
 from ..rotation.organization import prove_same_organization
 from ..rotation.schedule import expiry_warning, set_schedule
+from ..rotation.state import Rotation, read_rotation, refuse_ending, rotation_of
 from ..store.base import Data
 
 DEFAULT_ENDPOINT = "https://api.openai.com/v1"
@@ -34,18 +37,16 @@ _PUBLIC = (
     "rotation_schedule",
     "rotation_window",
 )
-#: What is known of one key and not of another.
-_OF_THE_KEY = ("admin_api_key_id", "admin_api_key_name", "admin_api_key_expires_at", "id_proved")
 
 
-def public_config(mount: Mount, config: Data | None) -> Data | None:
+def public_config(mount: Mount, config: MountConfig | None) -> Data | None:
     """Return what users see of a config: never its key. Durations are in seconds, times in RFC 3339."""
     if not config:
         return None
-    ends = config.get("admin_api_key_expires_at")
+    ends = config.admin_api_key_expires_at
     return {
-        **{name: config.get(name) for name in _PUBLIC},
-        "disable_automated_rotation": config.get("disable_automated_rotation", False),
+        **{name: getattr(config, name) for name in _PUBLIC},
+        "disable_automated_rotation": config.disable_automated_rotation,
         "admin_api_key_expires_at": rfc3339(ends) if ends else None,
         **public_rotation(mount, config),
     }
@@ -74,18 +75,19 @@ def write_config(
     organization.
     """
     while True:
-        stored = mount.definitions("config") or None
+        stored = mount.config()
         before = public_config(mount, stored)
-        config: Data = dict(stored) if stored else {"api_endpoint": DEFAULT_ENDPOINT, "organization_id": None}
+        config = stored or MountConfig(api_endpoint=DEFAULT_ENDPOINT)
         if api_endpoint is not None:
-            config["api_endpoint"] = check_endpoint(api_endpoint, "api_endpoint")
+            config = replace(config, api_endpoint=check_endpoint(api_endpoint, "api_endpoint"))
         if organization_id is not None:
-            config["organization_id"] = check_openai_id(organization_id, "organization_id")
+            config = replace(config, organization_id=check_openai_id(organization_id, "organization_id"))
         for option in ("api_endpoint", "organization_id"):
-            if stored and stored[option] and config[option] != stored[option] and not force:
+            had = getattr(stored, option) if stored else None
+            if had and getattr(config, option) != had and not force:
                 _refuse_if_in_use(mount, f"{option}: a mount cannot move while it has leases;")
-                refuse_unfinished(mount, mount.definitions("rotation"), f"{option}: a mount cannot move while")
-        set_schedule(
+                refuse_unfinished(mount, rotation_of(mount), f"{option}: a mount cannot move while")
+        config = set_schedule(
             config,
             mount.now(),
             rotation_period=rotation_period,
@@ -97,16 +99,22 @@ def write_config(
         if stored is None or replace_key:
             if not admin_api_key:
                 raise OpenAICredsError("admin_api_key: give the organization's admin key, or set OPENAI_ADMIN_KEY")
-            config["admin_api_key"] = check_key(admin_api_key, "admin_api_key")
-            new = stored is None or config["admin_api_key"] != stored["admin_api_key"]
+            new = stored is None or check_key(admin_api_key, "admin_api_key") != stored.admin_api_key
             if new:
-                for name in _OF_THE_KEY:
-                    config.pop(name, None)
-                config.update(admin_api_key_id=None, created_at=mount.now())
+                config = replace(
+                    config,
+                    admin_api_key=check_key(admin_api_key, "admin_api_key"),
+                    created_at=mount.now(),
+                    # What was known of the key before.
+                    admin_api_key_id=None,
+                    admin_api_key_name=None,
+                    admin_api_key_expires_at=None,
+                    id_proved=False,
+                )
         # Given without a key to a mount whose key has come by rotation, it is the id of the key that was there first.
-        own = admin_api_key == config["admin_api_key"] or (admin_api_key is None and not config.get("id_proved"))
+        own = admin_api_key == config.admin_api_key or (admin_api_key is None and not config.id_proved)
         if admin_api_key_id is not None and own:
-            config["admin_api_key_id"] = check_openai_id(admin_api_key_id, "admin_api_key_id")
+            config = replace(config, admin_api_key_id=check_openai_id(admin_api_key_id, "admin_api_key_id"))
         changed = config != stored
         if changed and not dry_run:
             mount.store.check_rights()
@@ -119,20 +127,20 @@ def write_config(
                 else:
                     _validate_stored(mount, config)
             except OpenAICredsError:
-                if (mount.definitions("config") or None) != stored:
+                if mount.config() != stored:
                     continue  # the key may have been rotated away meanwhile
                 raise
         if keys is not None and changed:
-            config["admin_api_key_id"] = config["admin_api_key_id"] or own_id(keys, config["admin_api_key"])
-            if config["admin_api_key_id"] is None:
+            known = config.admin_api_key_id or own_id(keys, config.admin_api_key)
+            config = replace(config, admin_api_key_id=known)
+            if known is None:
                 warnings = ("admin_api_key_id was not found at OpenAI; give it to be able to rotate the key",)
         # Where the organization stays named, OpenAI refuses each call with a key of another one.
-        named = stored and stored["organization_id"] and stored["organization_id"] == config["organization_id"]
+        named = stored and stored.organization_id and stored.organization_id == config.organization_id
         if new and not force and (validate or not named):
             prove_same_organization(mount, stored, config, "admin_api_key", keys)
         if changed:
-            rotation = mount.definitions("rotation")
-            refuse_ending(rotation, config["admin_api_key"], config["admin_api_key_id"], "admin_api_key")
+            refuse_ending(rotation_of(mount), config.admin_api_key, config.admin_api_key_id, "admin_api_key")
         if changed and not dry_run and not mount.define(partial(_replace, mount, stored, config)):
             continue  # somebody else has changed it meanwhile
         if warning := expiry_warning(config, mount.now()):
@@ -144,13 +152,13 @@ def write_config(
         return Outcome(changed, before, after, warnings)
 
 
-def _replace(mount: Mount, stored: Data | None, config: Data, data: Data) -> bool:
-    if (data.get("config") or None) != stored:
+def _replace(mount: Mount, stored: MountConfig | None, config: MountConfig, data: Data) -> bool:
+    if read_config(data) != stored:
         return False
-    if stored and config["admin_api_key"] != stored["admin_api_key"]:
+    if stored and config.admin_api_key != stored.admin_api_key:
         replace_by_hand(mount, data, stored)
-    refuse_ending(data.get("rotation", {}), config["admin_api_key"], config["admin_api_key_id"], "admin_api_key")
-    data["config"] = config
+    refuse_ending(read_rotation(data), config.admin_api_key, config.admin_api_key_id, "admin_api_key")
+    data["config"] = config.stored()
     return True
 
 
@@ -160,13 +168,13 @@ def delete_config(mount: Mount, *, force: bool, dry_run: bool) -> Outcome:
     def change(data: Data) -> bool:
         if not force:
             _refuse_if_in_use(mount, "")
-            refuse_unfinished(mount, data.get("rotation", {}), "")
+            refuse_unfinished(mount, read_rotation(data), "")
         data.pop("rotation", None)
         return data.pop("config", None) is not None
 
-    stored = mount.definitions("config") or None
+    stored = mount.config()
     before = public_config(mount, stored)
-    found: Data = {"config": stored, "rotation": mount.definitions("rotation")} if stored else {}
+    found: Data = {"config": stored.stored(), "rotation": mount.definitions("rotation")} if stored else {}
 
     def delete(data: Data) -> bool:
         # What a rotation leaves is what it has got to at the instant of the write.
@@ -175,28 +183,25 @@ def delete_config(mount: Mount, *, force: bool, dry_run: bool) -> Outcome:
         return change(data)
 
     changed = change(dict(found)) if dry_run else mount.define(delete)
-    return Outcome(changed, before, None, tuple(_left_behind(mount, **found)) if changed else ())
+    config = read_config(found)
+    left = tuple(_left_behind(mount, config, read_rotation(found))) if changed and config else ()
+    return Outcome(changed, before, None, left)
 
 
-def _left_behind(mount: Mount, config: Data, rotation: Data) -> t.Iterator[str]:
+def _left_behind(mount: Mount, config: MountConfig, rotation: Rotation) -> t.Iterator[str]:
     """Yield warnings that name what lives on at OpenAI without the config."""
-    keys = [config["admin_api_key_id"]] if config.get("admin_api_key_name") else []
-    keys += [entry["id"] for entry in rotation.get("ending", [])]
-    intent = rotation.get("intent")
-    if intent and "key" in intent:
-        keys.append(intent["key"]["id"])
+    keys = [config.admin_api_key_id] if config.admin_api_key_name else []
+    ids, names = left_at_openai(mount, rotation)
+    keys += ids
     if keys:
         yield (
             "admin keys that a rotation has made or replaced live on at OpenAI, delete them there: "
             f"{', '.join(map(str, keys))}"
         )
-    names = [watch["name"] for watch in rotation.get("watches", [])]
-    if intent and "key" not in intent:
-        names.append(intent["name"])
     if names:
         yield f"a rotation may have made admin keys with these names, look for them at OpenAI: {', '.join(names)}"
     unreadable: list[OpenAICredsError] = []
-    leases = [record.lease["lease_id"] for record in records(mount, unreadable.append)]
+    leases = [record.subject for record in records(mount, unreadable.append)]
     if unreadable:
         yield f"leases may live on in what cannot be read in the store: {unreadable[0]}"
     if leases:
@@ -218,22 +223,20 @@ def _refuse_if_in_use(mount: Mount, why: str) -> None:
         )
 
 
-def _validate(mount: Mount, config: Data) -> list[AdminKey]:
+def _validate(mount: Mount, config: MountConfig) -> list[AdminKey]:
     """Prove that the key works, by listing the organization's admin keys."""
     try:
-        access = (config["api_endpoint"], config["admin_api_key"], config["organization_id"])
+        access = (config.api_endpoint, config.admin_api_key, config.organization_id)
         client = OpenAI(*access, log=mount.log, warn=mount.warn)
         return client.list_admin_keys()
     except ApiError as error:
         raise OpenAICredsError(f"error validating OpenAI configuration: {error}") from None
 
 
-def _validate_stored(mount: Mount, config: Data) -> None:
+def _validate_stored(mount: Mount, config: MountConfig) -> None:
     """Raise if OpenAI refuses the key that stays as it is stored, as after the store was set back to before a rotation."""
     try:
-        OpenAI(
-            config["api_endpoint"], config["admin_api_key"], config["organization_id"], log=mount.log
-        ).list_admin_keys()
+        OpenAI(config.api_endpoint, config.admin_api_key, config.organization_id, log=mount.log).list_admin_keys()
     except ApiError as error:
         if error.status == 401:
             raise OpenAICredsError(

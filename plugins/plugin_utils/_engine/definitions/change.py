@@ -70,8 +70,10 @@ def delete_definition(
 
 
 def named(name: str, entry: Data | None) -> Data | None:
-    """Return a definition as users see it: with its name."""
-    return {"name": name, **entry} if entry is not None else None
+    """Return a definition as users see it: with its name, and without what only the collection notes, which begins with _."""
+    if entry is None:
+        return None
+    return {"name": name, **{option: value for option, value in entry.items() if not option.startswith("_")}}
 
 
 def read_definitions(mount: Mount, section: str, name: str | None) -> list[Data]:
@@ -79,7 +81,7 @@ def read_definitions(mount: Mount, section: str, name: str | None) -> list[Data]
     if name is not None:
         check_name(name, "name")
     entries = mount.definitions(section)
-    return [{"name": key, **entries[key]} for key in sorted(entries) if name is None or key == name]
+    return [t.cast(Data, named(key, entries[key])) for key in sorted(entries) if name is None or key == name]
 
 
 def _apply(mount: Mount, change: t.Callable[[Data], bool], dry_run: bool) -> bool:

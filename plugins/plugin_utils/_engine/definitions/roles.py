@@ -27,6 +27,9 @@ class Role:
     name: str
     project_id: str
     project_name: str
+    #: The account whose keys are issued, and its name as far as it is known; None if each lease has an account of its own.
+    service_account_id: str | None
+    service_account: str | None
     template: str
     ttl: int
     max_ttl: int
@@ -54,10 +57,30 @@ def write_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool, **give
             if not dry_run:
                 raise OpenAICredsError(f"project: project not found: {project!r} is not registered; see openai_project")
             warnings = (f"project {project!r} is not registered; a real run fails unless it has been by then",)
+            return entry
+        project_id = entry["project_id"] if project is None else data["projects"][project]["project_id"]
+        entry["_service_account"] = _account_name(mount, before, entry, project_id)
         return entry
 
     outcome = write_definition(mount, "roles", name, make, dry_run=dry_run)
     return outcome._replace(warnings=warnings)
+
+
+def _account_name(mount: Mount, before: Data, entry: Data, project_id: str) -> str | None:
+    """Return the name of the account whose keys a role issues, once it is known; raises if OpenAI does not know the account.
+
+    Credentials tell it, and one call for each is to be enough.
+    """
+    account_id = entry["service_account_id"]
+    names = ("service_account_id", "project", "project_id")
+    if account_id is None or not mount.definitions("config"):
+        return None
+    if before.get("_service_account") and all(before[name] == entry[name] for name in names):
+        return str(before["_service_account"])
+    account = mount.openai().find_service_account(project_id, account_id)
+    if account is None:
+        raise OpenAICredsError(f"service_account_id: {account_id} is not an account of {project_id} at OpenAI")
+    return account.name
 
 
 def _check_given(given: Data) -> None:
@@ -68,6 +91,8 @@ def _check_given(given: Data) -> None:
         check_name(given["project"], "project")
     if "project_id" in given:
         check_openai_id(given["project_id"], "project_id")
+    if "service_account_id" in given:
+        check_openai_id(given["service_account_id"], "service_account_id")
     if "scopes" in given and not given["scopes"]:
         raise OpenAICredsError(
             "scopes: an empty list would mean all permissions at OpenAI; name scopes, or leave the option out when you "
@@ -80,7 +105,8 @@ def _check_given(given: Data) -> None:
 
 def _merge(name: str, before: Data, given: Data) -> Data:
     """Return a role as it is stored: what is given, over what was there before."""
-    entry: Data = {"project": None, "project_id": None, "scopes": None, **before, **given}
+    nothing = dict.fromkeys(("project", "project_id", "service_account_id", "_service_account", "scopes"))
+    entry: Data = {**nothing, **before, **given}
     # The one takes the place of the other.
     if "project" in given:
         entry["project_id"] = None
@@ -126,6 +152,8 @@ def find_role(mount: Mount, name: str, option: str = "name") -> Role:
         name=name,
         project_id=project_id,
         project_name=entry["project"] or project_id,
+        service_account_id=entry["service_account_id"],
+        service_account=entry["_service_account"],
         template=entry["service_account_name_template"],
         ttl=entry["ttl"],
         max_ttl=entry["max_ttl"],

@@ -8,38 +8,90 @@ from __future__ import annotations
 
 import typing as t
 
+from ..durations import rfc3339
 from ..errors import OpenAICredsError, UnreadableError, quoted
+from ..journal.things import Thing
 from ..mount import Mount
-from ..store.base import Document, readable, refuse_unreadable
-from .lease import INTENTS, LEASES, Record, read_leases, refused_path
+from ..store.base import Data, Stored, refuse_unreadable
+from .intents import CLAIMS, INTENTS, Intent, intents_in
+from .lease import LEASES, Lease, leases_in, read_leases
+from .refusal import RefusedLease, all_refusals, find_refusal
 
 #: Is handed why a document cannot be read. Unless one is given, the first such document is refused.
 OnUnreadable = t.Callable[[UnreadableError], object]
 
 
+class Record(t.NamedTuple):
+    """A lease as it stands, and what is on record of it: the lease, OpenAI's refusal to end it, the intent to issue it.
+
+    status is active, expired, pending (it is being issued or ended) or failed (OpenAI has refused to end it).
+    """
+
+    lease: Lease
+    status: str
+    stored: Stored[Lease] | None = None
+    refused: Stored[RefusedLease] | None = None
+    issuing: Stored[Intent] | None = None
+
+    @property
+    def subject(self) -> str:
+        return self.lease.lease_id
+
+    @property
+    def thing(self) -> Thing:
+        return self.lease.thing
+
+    def public(self) -> Data:
+        """Return what users see of it; never a key."""
+        lease = self.lease
+        refusal = self.refused.value.refusal if self.refused else None
+        return {
+            "lease_id": lease.lease_id,
+            "role": lease.role,
+            **{name: value for name in ("library_set", "static_role") if (value := getattr(lease, name))},
+            "renewable": lease.renewable,
+            "service_account": lease.service_account,
+            "service_account_id": lease.service_account_id,
+            "api_key_id": lease.api_key_id,
+            "project_id": lease.project_id,
+            "status": self.status,
+            "issued_at": rfc3339(lease.issued_at),
+            "expires_at": rfc3339(lease.expires_at),
+            "issued_by": lease.issued_by,
+            **({"error": refusal.error, "attempts": refusal.attempts} if refusal else {}),
+        }
+
+
+def stored_record(stored: Stored[Lease], now: int, refused: Stored[RefusedLease] | None = None) -> Record:
+    """Return the record of a lease that is on record."""
+    lease = stored.value
+    if refused:
+        return Record(lease, "failed", stored, refused)
+    status = "pending" if lease.ending else "active" if now < lease.expires_at else "expired"
+    return Record(lease, status, stored)
+
+
 def records(mount: Mount, unreadable: OnUnreadable = refuse_unreadable) -> t.Iterator[Record]:
     """Yield every lease of a mount."""
     mount.check_is_here()
-    # What cannot be read in the intents is handed over when they are read again.
-    refused = {
-        intent.data["lease"]["lease_id"]: intent
-        for intent in readable(mount.store.scan(INTENTS), lambda _error: None)
-        if intent.data["kind"] == "revoke"
-    }
+    # What cannot be read here is handed over when it is read again.
+    refusals = {one.value.lease.lease_id: one for one in all_refusals(mount, lambda _error: None)}
     seen = set()
-    for document in readable(mount.store.scan(LEASES), unreadable):
-        lease_id = document.data["lease_id"]
+    now = mount.now()
+    for stored in leases_in(mount.store.scan(LEASES), unreadable):
+        lease_id = stored.value.lease_id
         seen.add(lease_id)
-        intent = refused.get(lease_id)
-        yield _unfinished(intent, document) if intent else _issued(mount, document)
-    # Again, since a lease that is found impossible to end while leases are read becomes an intent alone.
-    intents = readable(mount.store.scan(INTENTS), unreadable)
-    alone = [intent for intent in intents if intent.data["kind"] in ("issue", "revoke")]
-    for intent in sorted(alone, key=lambda intent: str(intent.data["kind"]), reverse=True):
-        lease_id = intent.data["lease"]["lease_id"]
-        if lease_id not in seen:
-            seen.add(lease_id)
-            yield _unfinished(intent, None)
+        yield stored_record(stored, now, refusals.get(lease_id))
+    # Again, since a lease that is found impossible to end while leases are read is only here then.
+    for refused in all_refusals(mount, unreadable):
+        if refused.value.lease.lease_id not in seen:
+            seen.add(refused.value.lease.lease_id)
+            yield Record(refused.value.lease, "failed", None, refused)
+    for issuing in _issuing(mount, unreadable):
+        lease = t.cast(Lease, issuing.value.lease)
+        if lease.lease_id not in seen:
+            seen.add(lease.lease_id)
+            yield Record(lease, "pending", issuing=issuing)
     # A move may have begun during the scans. Then this was not every lease, so it has to fail.
     mount.check_is_here()
 
@@ -50,41 +102,36 @@ def matching(mount: Mount, prefix: str | None, unreadable: OnUnreadable = refuse
     if parts[0] != mount.name:
         raise OpenAICredsError(f"prefix: {quoted(prefix)} must begin with the mount, as in {mount.name}/creds/my-role/")
     start = "/".join(parts) + "/"
-    return [record for record in records(mount, unreadable) if f"{record.lease['lease_id']}/".startswith(start)]
+    return [record for record in records(mount, unreadable) if f"{record.subject}/".startswith(start)]
 
 
 def find_record(mount: Mount, lease_id: str, unreadable: OnUnreadable = refuse_unreadable) -> Record | None:
     """Return one lease by its id, or None: there is none, or it is in what cannot be read."""
     if not lease_id.startswith(f"{mount.name}/"):
         raise OpenAICredsError(f"lease_id: {quoted(lease_id)} is not of this mount, {mount.name!r}")
-    document = next(read_leases(mount, [lease_id], unreadable), None)
-    if document is None or "ending" in document.data:
-        refused = next(readable(mount.store.read_each([refused_path(lease_id)]), unreadable), None)
-        if refused and refused.data["lease"]["lease_id"] == lease_id:
-            return _unfinished(refused, document)
-    if document:
-        return _issued(mount, document)
+    stored = next(read_leases(mount, [lease_id], unreadable), None)
+    if (stored is None or stored.value.ending) and (refused := find_refusal(mount, lease_id, unreadable)):
+        return Record(refused.value.lease, "failed", stored, refused)
+    if stored:
+        return stored_record(stored, mount.now())
     # It may be being issued, which is recorded under another key.
-    intents = readable(mount.store.scan(INTENTS), unreadable)
-    issuing = (intent for intent in intents if intent.data["kind"] == "issue")
-    found = next((intent for intent in issuing if intent.data["lease"]["lease_id"] == lease_id), None)
+    found = next(
+        (one for one in _issuing(mount, unreadable) if t.cast(Lease, one.value.lease).lease_id == lease_id), None
+    )
     mount.check_is_here()
-    return _unfinished(found, None) if found else None
+    return Record(t.cast(Lease, found.value.lease), "pending", issuing=found) if found else None
 
 
 def active_records(mount: Mount, lease_ids: t.Iterable[str]) -> list[Record]:
     """Return those of these leases that nobody has begun to end."""
-    found = read_leases(mount, lease_ids)
-    active = [Record(document.data, "active", document, None) for document in found if "ending" not in document.data]
+    active = [Record(one.value, "active", one) for one in read_leases(mount, lease_ids) if not one.value.ending]
     mount.check_is_here()
     return active
 
 
-def _issued(mount: Mount, document: Document) -> Record:
-    status = "active" if mount.now() < document.data["expires_at"] else "expired"
-    return Record(document.data, "pending" if "ending" in document.data else status, document, None)
-
-
-def _unfinished(intent: Document, document: Document | None) -> Record:
-    status = "failed" if intent.data["kind"] == "revoke" else "pending"
-    return Record(intent.data["lease"], status, document, intent)
+def _issuing(mount: Mount, unreadable: OnUnreadable) -> t.Iterator[Stored[Intent]]:
+    """Yield intents of leases that may not be on record yet."""
+    for folder in (INTENTS, CLAIMS):
+        for intent in intents_in(mount.store.scan(folder), unreadable):
+            if intent.value.lease:
+                yield intent

@@ -7,40 +7,35 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import sys
-import time
 import typing as t
 
-from ..clocks import FAR_SECONDS
 from ..definitions.roles import Role, find_role
-from ..errors import ApiError, OpenAICredsError, StoreError, UnreadableError
+from ..durations import rfc3339
+from ..errors import OpenAICredsError, StoreError, UnreadableError
+from ..journal.making import NotBegun, Unanswered, make
 from ..mount import Mount
 from ..names import random_text, render_template
-from ..run.processes import at_work, this_process
-from ..store.base import Data, Document, Write, bucket
+from ..store.base import Data, Stored, bucket
+from .claims import spent
 from .find import active_records
-from .intents import abandon, accounts_of, clear, failure, settle, spent
-from .lease import INTENTS, LEASES, check_pins, credential, lease_path, read_lease
+from .intents import INTENTS, Claim
+from .lease import LEASES, Lease, credential
+from .making import LeaseMaking, new_intent
 from .revoke import revoke
-
-if t.TYPE_CHECKING:
-    from ..openai.client import NewKey, OpenAI
 
 PLACEHOLDER_KEY = "sk-check-mode-placeholder-this-is-not-a-key"
 _CREATE_ROUNDS = 3
-#: Times in answers are whole seconds, and a second may begin while OpenAI makes a key.
-_ROUNDING_SECONDS = 2
 
 
 def placeholder(mount: Mount, role_name: str, ttl: int | None) -> tuple[Data, list[str]]:
     """Return a credential for a dry run, and warnings where a real run would fail as things are now."""
     warnings = []
-    lease: Data = dict.fromkeys(("lease_id", "api_key_id", "service_account_id", "project_id", "service_account"))
+    creds: Data = dict.fromkeys(("lease_id", "api_key_id", "service_account_id", "project_id", "service_account"))
     try:
         role = find_role(mount, role_name)
         duration, renewable = _duration(role, ttl), role.renewable
-        lease.update(project_id=role.project_id, service_account=_name(role))
+        account = role.service_account or role.service_account_id or _name(role)
+        creds.update(project_id=role.project_id, service_account=account, service_account_id=role.service_account_id)
     except OpenAICredsError as error:
         if mount.definitions("roles").get(role_name) is not None:
             raise
@@ -49,123 +44,110 @@ def placeholder(mount: Mount, role_name: str, ttl: int | None) -> tuple[Data, li
     else:
         if not mount.definitions("config"):
             warnings.append(f"{mount.unconfigured()} (a real run fails unless that is done by then)")
-    lease.update(duration=duration, expires_at=mount.now() + duration, renewable=renewable)
-    return credential(lease, PLACEHOLDER_KEY), warnings
+    expires_at = rfc3339(mount.now() + duration)
+    creds.update(lease_duration=duration, lease_renewable=renewable, expires_at=expires_at, api_key=PLACEHOLDER_KEY)
+    return creds, warnings
 
 
-class Claim(t.NamedTuple):
-    """The record by which a run is known to hold a lease: its intent, which stays behind.
-
-    With shared it is at a path that all of the run know, and the lease holds the key as well. replaced are the leases
-    that the claim was for before, as in the intent.
-    """
+class Place(t.NamedTuple):
+    """Where the claim of a run is to be, over which version, and what it says."""
 
     path: str
     version: int
-    run: Data
-    shared: bool
-    replaced: list[Data]
+    claim: Claim
 
 
-class _InDoubt(OpenAICredsError):
-    """It is not known whether the lease is on record, so nothing that it may name can be deleted."""
+def _ignore(_lease: Lease) -> None:
+    pass
 
 
-def issue(mount: Mount, role_name: str, ttl: int | None = None, claim: Claim | None = None) -> Data:
-    """Create a service account with a key, on record from before it exists, and return its credential.
-
-    With a claim the intent stays behind as the run's pointer to the lease; raises Conflict if somebody else of the run
-    was faster.
-    """
+def issue(
+    mount: Mount,
+    role_name: str,
+    ttl: int | None = None,
+    place: Place | None = None,
+    on_issued: t.Callable[[Lease], object] = _ignore,
+) -> Data:
+    """Create a service account with a key, or a key of the role's account, and return its credential; see issue_lease."""
     mount.store.prepare(writes=1)
     role = find_role(mount, role_name)
     duration = _duration(role, ttl)
-    began = mount.clock()
+    lease, key = issue_lease(mount, lambda: _role_lease(mount, role, duration), place, on_issued)
+    return credential(lease, key)
+
+
+def issue_lease(
+    mount: Mount,
+    prepare: t.Callable[[], Lease],
+    place: Place | None = None,
+    on_issued: t.Callable[[Lease], object] = _ignore,
+    *,
+    keep_key: bool = False,
+) -> tuple[Lease, str]:
+    """Make what a lease is for, on record from before it exists; returns the lease and its key.
+
+    prepare returns a lease with a unique name that is still to be made (see new_lease); it is called again for another try.
+    on_issued is handed the lease as soon as it is on record. With keep_key the lease holds the key. With a place the intent
+    stays there as the run's claim on the lease; raises Conflict if somebody else of the run was faster.
+    """
     for _round in range(_CREATE_ROUNDS):
-        begun = time.monotonic()
-        lease = _new_lease(mount, role, duration)
-        with at_work(lease["lease_id"]):
-            intent = _write_issue_intent(mount, lease, claim)
-            mount.store.prepare(writes=1)
-            client = _client_for(mount, intent)
-            problem: OpenAICredsError | None
-            try:
-                mount.store.check_writable(lease_path(lease["lease_id"]))
-            except UnreadableError as error:
-                # The next round takes another place in the store.
-                clear(mount, intent)
-                problem = error
-            else:
-                credential_, problem = _issue_once(mount, client, intent, lease, begun)
-                if credential_:
-                    return credential_
-        if claim:
-            claim = claim._replace(version=intent.version + 1 if claim.shared else 0)
-    if isinstance(problem, UnreadableError):
-        raise problem
-    gave_up = OpenAICredsError(f"service account creation failed {_CREATE_ROUNDS} times, lastly: {problem}")
-    if claim and claim.shared:
+        lease = prepare()
+        intent = new_intent(mount, lease, place.claim if place else None)
+        path, version = (place.path, place.version) if place else (f"{INTENTS}{random_text(16)}", 0)
+        making = LeaseMaking(mount, lease, Stored(intent, path, version), keep_key=keep_key)
+        try:
+            made = make(making)
+        except (NotBegun, Unanswered) as error:
+            problem = error
+        else:
+            on_issued(making.lease)
+            return making.lease, made.key.value
+        if place:
+            place = place._replace(version=making.intent.version + 1 if place.claim.shared else 0)
+    if isinstance(problem, NotBegun):
+        raise UnreadableError(str(problem))
+    gave_up = OpenAICredsError(f"{making.failed} {_CREATE_ROUNDS} times, lastly: {problem}")
+    if place and place.claim.shared:
         with contextlib.suppress(StoreError):
-            failed = failure(mount, lease, gave_up, began)
-            mount.store.write(Write(claim.path, spent(mount, intent, failed), claim.version))
+            given_up = spent(making.intent.value, mount.now(), making.failure(gave_up))
+            mount.store.write(given_up.write(place.path, place.version))
     raise gave_up
 
 
-def _client_for(mount: Mount, intent: Document) -> OpenAI:
-    """Return a client for what an intent says. It is asked for after that is written: whoever moves the mount to another
-    store says so before looking for intents, so one of them sees the other. If the endpoint was changed meanwhile, what the
-    intent pins is refused."""
-    try:
-        client = mount.openai()
-        check_pins(client, intent.data["lease"])
-    except OpenAICredsError as error:
-        clear(mount, intent, failure(mount, intent.data["lease"], error))
-        raise
-    return client
+def new_lease(mount: Mount, path: str, duration: int, max_duration: int, **more: t.Any) -> Lease:
+    """Return a lease that is to be made, with an id below a path such as creds/my-role; durations are in seconds."""
+    client = mount.openai()
+    now = mount.now()
+    hour = bucket(now + duration)
+    key = mount.store.new_key(f"{LEASES}{hour}", now + duration)
+    return Lease(
+        lease_id=f"{mount.name}/{path}/{hour}{key}",
+        issued_at=now,
+        expires_at=now + duration,
+        duration=duration,
+        max_expires_at=now + max_duration,
+        api_endpoint=client.endpoint,
+        organization_id=client.organization_id,
+        issued_by=mount.issued_by,
+        **more,
+    )
 
 
-def _issue_once(
-    mount: Mount, client: OpenAI, intent: Document, lease: Data, begun: float
-) -> tuple[Data | None, ApiError | None]:
-    """Do what an intent says; returns the credential, or why none came of it and nothing is left of it."""
-    began = mount.clock()
-    # The next second may have begun since; only more than that is taken off.
-    late = int(time.monotonic() - begun)
-    asked = max(1, lease["duration"] - (late if late > 1 else 0)) if lease["native_expiry"] else None
-    try:
-        account_id, key = client.create_service_account(lease["project_id"], lease["service_account"], asked)
-    except ApiError as error:
-        if not error.may_have_happened:
-            refused = OpenAICredsError(f"service account creation failed: {error}")
-            clear(mount, intent, failure(mount, lease, refused, began if error.status is None else None))
-            raise refused from None
-        unanswered = error
-    else:
-        lease.update(service_account_id=account_id, api_key_id=key.id)
-        _commit(mount, client, intent, lease, key, asked)
-        return credential(lease, key.value), None
-    try:
-        _check_owner(mount, intent)
-        settle(mount, client, intent, accounts_of(client, lease))
-    except OpenAICredsError as error:
-        unsettled = OpenAICredsError(
-            f"service account creation failed: {unanswered}; {lease['service_account']} may exist at OpenAI, the next "
-            f"openai_cleanup looks for it ({error})"
-        )
-        abandon(mount, intent, failure(mount, lease, unsettled, began if unanswered.status is None else None))
-        raise unsettled from None
-    return None, unanswered
-
-
-def issue_several(mount: Mount, role_name: str, ttl: int | None, count: int) -> list[Data]:
+def issue_several(
+    mount: Mount,
+    role_name: str,
+    ttl: int | None,
+    count: int,
+    on_issued: t.Callable[[Lease], object] = _ignore,
+) -> list[Data]:
     """Issue credentials one after the other: all of them, or none that stays."""
     credentials: list[Data] = []
     try:
         while len(credentials) < count:
-            credentials.append(issue(mount, role_name, ttl))
+            credentials.append(issue(mount, role_name, ttl, on_issued=on_issued))
     except OpenAICredsError as error:
         ended = revoke(mount, active_records(mount, (credential["lease_id"] for credential in credentials)))
-        left = [one.lease["lease_id"] for one in ended if one.error]
+        left = [one.record.subject for one in ended if one.error]
         if left:
             raise OpenAICredsError(
                 f"{error}; of those issued before, {len(left)} could not be revoked again: {', '.join(left)}"
@@ -184,162 +166,19 @@ def _name(role: Role) -> str:
     return render_template(role.template, role.name, role.project_name)
 
 
-def _new_lease(mount: Mount, role: Role, duration: int) -> Data:
-    client = mount.openai()
-    now = mount.now()
-    hour = bucket(now + duration)
-    key = mount.store.new_key(f"{LEASES}{hour}", now + duration)
-    return {
-        "lease_id": f"{mount.name}/creds/{role.name}/{hour}{key}",
-        "role": role.name,
-        "issued_at": now,
-        "expires_at": now + duration,
-        "duration": duration,
-        "max_expires_at": now + role.max_ttl,
-        "renewable": role.renewable,
-        "native_expiry": role.native_expiry,
-        "scopes": role.scopes,
-        "service_account": _name(role),
-        "service_account_id": None,
-        "api_key_id": None,
-        "project_id": role.project_id,
-        "api_endpoint": client.endpoint,
-        "organization_id": client.organization_id,
-        "issued_by": mount.issued_by,
-    }
-
-
-def _write_issue_intent(mount: Mount, lease: Data, claim: Claim | None) -> Document:
-    # A copy: the intent says what will be created, whatever is learnt of it later.
-    data: Data = {"kind": "issue", "lease": dict(lease), "owner": this_process(), "created_at": mount.now()}
-    path, version = f"{INTENTS}{random_text(16)}", 0
-    if claim:
-        path, version = claim.path, claim.version
-        data |= {"run": claim.run, "shared": claim.shared, "replaced": claim.replaced}
-    mount.store.write(Write(path, data, version))
-    return Document(path, data, version + 1)
-
-
-def _commit(mount: Mount, client: OpenAI, intent: Document, lease: Data, key: NewKey, asked: int | None) -> None:
-    """Limit the key if need be and record the lease; where that fails for certain, take the account back."""
-    try:
-        due = _limit(mount, client, lease, key, asked)
-        _record(mount, intent, lease, key.value, due)
-        _check_owner(mount, intent)
-    except _InDoubt as error:
-        in_doubt = OpenAICredsError(
-            f"{error}; {lease['service_account']} may exist at OpenAI, the next openai_cleanup looks for it"
-        )
-        abandon(mount, intent, failure(mount, lease, in_doubt))
-        raise in_doubt from None
-    except OpenAICredsError as error:
-        _take_back(mount, client, intent, lease, error)
-    if "run" not in intent.data:
-        # The lease is on record; an intent that stays is dropped by the next cleanup.
-        with contextlib.suppress(StoreError):
-            mount.store.delete(intent.path)
-
-
-def _limit(mount: Mount, client: OpenAI, lease: Data, key: NewKey, asked: int | None) -> int:
-    """Limit a new key to its scopes and its end, and the lease to what OpenAI says of that; returns when the lease is due.
-
-    OpenAI's clock counts, since it ends the key. asked is how many seconds the key was to live, None for no end.
-    """
-    created = mount.now() if key.created_at is None else key.created_at
-    answered = time.monotonic()
-    end = key.expires_at
-    # A gateway may have dropped what was asked for.
-    unlimited = asked is not None and (end is None or end - created > asked + _ROUNDING_SECONDS)
-    if lease["scopes"] or unlimited:
-        what = "its end" if unlimited else "its scopes"
-        try:
-            changed_end = client.update_key(
-                lease["project_id"],
-                lease["api_key_id"],
-                expires_in=asked if unlimited else None,
-                scopes=lease["scopes"] or None,
-            )
-        except ApiError as error:
-            raise OpenAICredsError(f"API key creation failed: it could not be limited to {what}: {error}") from None
-        end = changed_end if unlimited else end
-    if asked is None:
-        # A policy of the organization may end the key earlier.
-        end = min(created + lease["duration"], sys.maxsize if end is None else end)
-    elif end is None or end - created > asked + FAR_SECONDS + time.monotonic() - answered:
-        raise OpenAICredsError(
-            "API key creation failed: native_expiry: OpenAI, or a gateway on the way, does not end the key when asked to"
-        )
-    return _set_times(mount, lease, created, end)
-
-
-def _set_times(mount: Mount, lease: Data, created: int, end: int) -> int:
-    """Let a lease end when its key does; returns when it is due."""
-    if mount.far_clock:
-        # So that other processes here need not ask OpenAI what time it is.
-        lease["clock"] = dataclasses.asdict(mount.far_clock)
-    planned = int(lease["expires_at"])
-    longest_after = FAR_SECONDS if not lease["native_expiry"] else _ROUNDING_SECONDS
-    if planned - FAR_SECONDS <= end <= planned + longest_after:
-        # Nearly as planned: the due time that stands in the lease's name still does.
-        lease["expires_at"] = min(planned, end) if lease["native_expiry"] else planned
-        return planned
-    lease["max_expires_at"] += created - lease["issued_at"]
-    lease.update(issued_at=created, expires_at=end, duration=min(lease["duration"], end - created))
-    return end
-
-
-def _record(mount: Mount, intent: Document, lease: Data, api_key: str, due: int) -> None:
-    claim = {"claim": intent.path} if "run" in intent.data else {}
-    # Other processes of the run have the key from the lease.
-    shared = {"api_key": api_key} if intent.data.get("shared") else {}
-    try:
-        mount.store.write(Write(lease_path(lease["lease_id"]), {**lease, **claim, **shared}, due=due))
-    except StoreError as error:
-        if not error.may_have_happened:
-            raise
-        # A run may be given the key by then, so only a record that is certainly there settles it.
-        recorded = None
-        with contextlib.suppress(StoreError):
-            recorded = read_lease(mount, lease["lease_id"])
-        if recorded is None:
-            raise _InDoubt(str(error)) from None
-
-
-def _check_owner(mount: Mount, intent: Document) -> None:
-    """Raise if somebody has taken over the intent of this process, for having taken this one for dead or to revoke it.
-
-    Whoever takes over looks for the lease after taking the intent, and this one for the intent after writing the lease,
-    so one of them sees the other.
-    """
-    try:
-        current = mount.store.read(intent.path)
-    except StoreError as error:
-        raise _InDoubt(str(error)) from None
-    if current is None or current.version != intent.version:
-        raise OpenAICredsError(
-            f"{intent.data['lease']['service_account']}: openai_lease has revoked it, or a cleanup has taken it over, while "
-            "it was being issued; try again"
-        )
-
-
-def _take_back(mount: Mount, client: OpenAI, intent: Document, lease: Data, error: OpenAICredsError) -> t.NoReturn:
-    """Delete the account of an issue that has failed and its records; raises the error with what became of it."""
-    try:
-        client.delete_service_account(lease["project_id"], lease["service_account_id"])
-    except OpenAICredsError as second:
-        left = OpenAICredsError(
-            f"{error}; {lease['service_account']} may exist at OpenAI, the next openai_cleanup looks for it ({second})"
-        )
-        abandon(mount, intent, failure(mount, lease, left))
-        raise left from None
-    removed = OpenAICredsError(f"{error}; the service account was removed again")
-    try:
-        mount.store.delete(lease_path(lease["lease_id"]))
-        clear(mount, intent, failure(mount, lease, removed))
-    except OpenAICredsError as second:
-        recorded = OpenAICredsError(
-            f"{error}; the service account was removed again, and the next openai_cleanup removes its record ({second})"
-        )
-        abandon(mount, intent, failure(mount, lease, recorded))
-        raise recorded from None
-    raise removed
+def _role_lease(mount: Mount, role: Role, duration: int) -> Lease:
+    unique = _name(role)
+    return new_lease(
+        mount,
+        f"creds/{role.name}",
+        duration,
+        role.max_ttl,
+        role=role.name,
+        renewable=role.renewable,
+        native_expiry=role.native_expiry,
+        scopes=role.scopes,
+        service_account=role.service_account or role.service_account_id or unique,
+        service_account_id=role.service_account_id,
+        api_key_name=unique if role.service_account_id else None,
+        project_id=role.project_id,
+    )

@@ -4,41 +4,133 @@
 
 """A lease and its records: where they are, and when somebody has to look at them.
 
-    leases/<hour>/<key>    a lease, below the hour in which it was to end when it was issued; also one being revoked
-    intents/<key>          a lease being issued, under a key of its own or that of a run's claim (see share); or one that
-                           OpenAI has refused to end, under its own key
+    leases/<hour>/<key>      a lease, below the hour in which it was to end when it was issued; also one being revoked
+    refusals/<hour>/<key>    one that OpenAI has refused to end, under the same key (see refusal)
+    intents/<key>            one being issued by a task (see intents)
+    claims/<key>             one being issued by a lookup, and which run it belongs to then (see claims)
 
 Record before effect: before an account is created, an intent holds its exact name; before one is deleted, its lease
 says who is ending it and is due at once; before a key's end is moved, its lease says so, and ends at the earlier of both
-times. Whatever is interrupted, cleanup finds the record and carries on (see cleanup). That a lease is renewed, or being
-ended, is said by compare-and-set, so that one of two who try at once is refused. Lease ids end in the hour and the key,
-so that a lease is read from its id alone.
+times. Whatever is interrupted, cleanup finds the record and carries on. That a lease is renewed, or being ended, is said by
+compare-and-set, so that one of two who try at once is refused. Lease ids end in the hour and the key, so that a lease is read
+from its id alone.
 
 A lease pins the endpoint and the organization that it was issued at, and ends when OpenAI says that its key does.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import typing as t
 
+from ..clocks import Comparison
 from ..durations import rfc3339
 from ..errors import OpenAICredsError, UnreadableError, quoted
+from ..journal.owners import Owner, is_left, read_owner
+from ..journal.things import ACCOUNT, ACCOUNT_KEY, Thing
 from ..mount import Mount
-from ..run.processes import is_abandoned
-from ..run.processes import is_at_work as _is_at_work
-from ..store.base import Data, Document, readable, refuse_unreadable
-
-if t.TYPE_CHECKING:
-    from ..openai.client import OpenAI
+from ..store.base import Data, Found, Stored, Write, converted, refuse_unreadable
 
 LEASES = "leases/"
-INTENTS = "intents/"
 
 _HOUR_DIGITS = 4
 _UNIQUE = re.compile(r"[0-9a-z]{4}[0-9a-z]+(-[0-9a-z]+)?", re.ASCII)
-_FIRST_RETRY_SECONDS = 5
-_LONGEST_RETRY_SECONDS = 3600
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lease:
+    """One issued credential, as it is stored. Times are Unix times, durations in seconds."""
+
+    lease_id: str
+    #: What it was issued for: a role, a library set or a static role.
+    role: str | None = None
+    library_set: str | None = None
+    static_role: str | None = None
+    issued_at: int
+    expires_at: int
+    #: How long it was to live, and lives again when it is renewed.
+    duration: int
+    #: No renewal goes past this.
+    max_expires_at: int
+    renewable: bool
+    #: Whether OpenAI itself ends the key.
+    native_expiry: bool
+    scopes: list[str] | None = None
+    #: The name of its account: a unique one, unless the lease is only a key of it.
+    service_account: str
+    service_account_id: str | None = None
+    api_key_id: str | None = None
+    #: The unique name of the key, if the lease is a key of an account that is there for longer.
+    api_key_name: str | None = None
+    project_id: str
+    api_endpoint: str
+    organization_id: str | None = None
+    #: User, controller, playbook or job.
+    issued_by: dict[str, str]
+    #: The path of the claim of the run that it belongs to.
+    claim: str | None = None
+    #: The key, for those who share it.
+    api_key: str | None = dataclasses.field(default=None, repr=False)
+    #: How far the clock of its run's machine was from OpenAI's, so that other processes there need not ask.
+    clock: Comparison | None = None
+    #: Who is renewing it.
+    renewing: Owner | None = None
+    #: Who is ending it.
+    ending: Owner | None = None
+
+    @property
+    def subject(self) -> str:
+        return self.lease_id
+
+    @property
+    def thing(self) -> Thing:
+        """What it takes to end it."""
+        if self.api_key_name:
+            return Thing(
+                ACCOUNT_KEY,
+                self.api_key_name,
+                self.api_endpoint,
+                self.organization_id,
+                self.project_id,
+                self.api_key_id,
+                self.service_account_id,
+            )
+        return Thing(
+            ACCOUNT,
+            self.service_account,
+            self.api_endpoint,
+            self.organization_id,
+            self.project_id,
+            self.service_account_id,
+        )
+
+    @property
+    def due(self) -> int:
+        """The Unix time at which somebody has to look at it: earlier than its end if it is being ended before that."""
+        return 0 if self.ending and self.ending.since < self.expires_at else self.expires_at
+
+    def stored(self) -> Data:
+        """Return it as JSON data."""
+        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name in ("clock", "renewing", "ending"):
+            data[name] = data[name] and dataclasses.asdict(data[name])
+        return {name: value for name, value in data.items() if value is not None}
+
+    def write(self, version: int = 0, *, due: int | None = None) -> Write:
+        """Return the write of its document over a version. due is given if it stands in the lease's name."""
+        return Write(lease_path(self.lease_id), self.stored(), version, self.due if due is None else due)
+
+    def for_ending(self, owner: Owner | None) -> Lease:
+        """Return it as it stands on record when its end has begun: nobody is given the key any more."""
+        return dataclasses.replace(self, api_key=None, renewing=None, ending=owner)
+
+
+def read_stored(data: Data) -> Lease:
+    """Return a lease from JSON data."""
+    clock = Comparison(**data["clock"]) if data.get("clock") else None
+    owners = {name: read_owner(data.get(name)) for name in ("renewing", "ending")}
+    return Lease(**{**data, "clock": clock, **owners})
 
 
 def lease_path(lease_id: str) -> str:
@@ -49,66 +141,23 @@ def lease_path(lease_id: str) -> str:
     return f"{LEASES}{unique[:_HOUR_DIGITS]}/{unique[_HOUR_DIGITS:]}"
 
 
-def due_at(path: str, data: Data) -> int:
-    """Return the Unix time at which somebody has to look at a document: at any time at an intent, and at a lease that is
-    being ended before its time."""
-    if not path.startswith(LEASES) or ("ending" in data and data["ending"]["at"] < data["expires_at"]):
-        return 0
-    return int(data["expires_at"])
-
-
-def refused_path(lease_id: str) -> str:
-    """Return where it is recorded that OpenAI has refused to end a lease: kept together like the leases themselves."""
-    hour, _slash, key = lease_path(lease_id).removeprefix(LEASES).partition("/")
-    return f"{INTENTS}{hour}{key}"
-
-
-def credential(lease: Data, api_key: str) -> Data:
+def credential(lease: Lease, api_key: str) -> Data:
     """Return what is handed to whoever asked for a credential."""
     return {
-        "lease_id": lease["lease_id"],
-        "lease_duration": lease["duration"],
-        "lease_renewable": lease["renewable"],
-        "expires_at": rfc3339(lease["expires_at"]),
+        "lease_id": lease.lease_id,
+        "lease_duration": lease.duration,
+        "lease_renewable": lease.renewable,
+        "expires_at": rfc3339(lease.expires_at),
         "api_key": api_key,
-        "api_key_id": lease["api_key_id"],
-        "service_account": lease["service_account"],
-        "service_account_id": lease["service_account_id"],
-        "project_id": lease["project_id"],
+        "api_key_id": lease.api_key_id,
+        "service_account": lease.service_account,
+        "service_account_id": lease.service_account_id,
+        "project_id": lease.project_id,
     }
 
 
-class Record(t.NamedTuple):
-    """A lease as it stands: the document of the lease, that of an intent, or both.
-
-    status is active, expired, pending (it is being issued or ended) or failed (OpenAI has refused to end it).
-    """
-
-    lease: Data
-    status: str
-    document: Document | None
-    intent: Document | None
-
-    def public(self) -> Data:
-        """Return what users see of it; never a key."""
-        intent = self.intent.data if self.intent else {}
-        lease = {
-            name: self.lease.get(name)
-            for name in ("lease_id", "role", "renewable", "service_account", "service_account_id", "api_key_id")
-        }
-        return {
-            **lease,
-            "project_id": self.lease["project_id"],
-            "status": self.status,
-            "issued_at": rfc3339(self.lease["issued_at"]),
-            "expires_at": rfc3339(self.lease["expires_at"]),
-            "issued_by": self.lease["issued_by"],
-            **({"error": intent["error"], "attempts": intent["attempts"]} if self.status == "failed" else {}),
-        }
-
-
-def read_lease(mount: Mount, lease_id: str) -> Document | None:
-    """Return the document of a lease, also of one being ended, or None."""
+def read_lease(mount: Mount, lease_id: str) -> Stored[Lease] | None:
+    """Return a lease as it is on record, also one being ended, or None."""
     return next(read_leases(mount, [lease_id]), None)
 
 
@@ -116,55 +165,21 @@ def read_leases(
     mount: Mount,
     lease_ids: t.Iterable[str],
     unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable,
-) -> t.Iterator[Document]:
-    """Yield the documents of those of these leases that have one."""
+) -> t.Iterator[Stored[Lease]]:
+    """Yield those of these leases that are on record."""
     wanted = {lease_path(lease_id): lease_id for lease_id in lease_ids}
-    for document in readable(mount.store.read_each(list(wanted)), unreadable):
-        if document.data["lease_id"] == wanted[document.path]:
-            yield document
+    for stored in leases_in(mount.store.read_each(list(wanted)), unreadable):
+        if stored.value.lease_id == wanted[stored.path]:
+            yield stored
 
 
-def is_being_ended(record: Document, now: int, grace: int) -> bool:
-    """Say whether somebody is ending the lease of a record just now; see is_abandoned."""
-    ending = record.data.get("ending")
-    return ending is not None and not is_abandoned(
-        _is_at_work(ending["owner"], ending["work"]), ending["at"], now, grace
-    )
+def leases_in(
+    found: t.Iterable[Found], unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable
+) -> t.Iterator[Stored[Lease]]:
+    """Yield the leases that documents hold."""
+    return converted(found, read_stored, unreadable)
 
 
-def taken_lease(client: OpenAI, credential: Data) -> Data:
-    """Return what it takes to end the lease of a credential just issued, for a run that has to remember it."""
-    names = ("lease_id", "service_account", "service_account_id", "project_id")
-    pins = {"api_endpoint": client.endpoint, "organization_id": client.organization_id}
-    return {**{name: credential[name] for name in names}, **pins}
-
-
-def check_pins(client: OpenAI, lease: Data) -> None:
-    """Raise unless a client is for the endpoint and the organization that a lease was issued at.
-
-    What was made there is not found elsewhere, and what is not found would count as ended.
-    """
-    endpoint, organization = lease["api_endpoint"], lease["organization_id"]
-    if endpoint != client.endpoint:
-        option, pinned, configured = "api_endpoint", endpoint, client.endpoint
-    elif organization and organization != client.organization_id:
-        option, pinned, configured = "organization_id", organization, client.organization_id or "none"
-    else:
-        return
-    raise OpenAICredsError(
-        f"{option}: {lease['lease_id']} was issued at {pinned} and can only be changed there, but the mount is configured "
-        f"for {configured}; set {option} back in openai_config"
-    )
-
-
-def is_time_to_retry(retry_at: int, now: int) -> bool:
-    """Say whether something that OpenAI has refused may be tried again.
-
-    A time further ahead than the longest wait was written by a clock that was wrong.
-    """
-    return not 0 < retry_at - now <= _LONGEST_RETRY_SECONDS
-
-
-def retry_wait(attempts: int) -> int:
-    """Return how many seconds to wait before something that OpenAI refused so many times is tried again."""
-    return 0 if attempts == 1 else min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(attempts - 2, 20))
+def is_being_ended(ending: Owner | None, now: int, grace: int) -> bool:
+    """Say whether somebody is ending a lease just now."""
+    return ending is not None and not is_left(ending, now, grace)

@@ -6,63 +6,88 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 import typing as t
 
 from ..errors import OpenAICredsError, UnreadableError
+from ..journal.ending import Due, Ended
+from ..journal.owners import GRACE_SECONDS
+from ..journal.things import Thing
 from ..mount import Mount
 from ..run.processes import this_run
-from ..store.base import Data, Document, readable
-from .intents import is_at_work
-from .lease import Record, is_being_ended, read_leases, refused_path
-from .revoke import Ended, end_forgotten, revoke
-from .share import leases_of, run_folder, take_back
+from ..store.base import Data, Stored
+from .claims import claims_of, leases_of
+from .find import Record
+from .intents import Intent
+from .lease import Lease, is_being_ended, read_leases
+from .refusal import refusal_path, refusals_in
+from .revoke import end_forgotten, revoke
+from .share import take_back
 
 #: A worker that has been told to end gets so long to do so.
 _WORKERS_SECONDS = 5.0
 _POLL_SECONDS = 0.1
-#: As in cleanup, unless told otherwise.
-_GRACE_SECONDS = 600
+
+
+@dataclasses.dataclass(frozen=True)
+class TakenLease:
+    """What a run remembers of a lease that it took: enough to end it."""
+
+    subject: str
+    thing: Thing
+
+
+def note_of(lease: Lease) -> Data:
+    """Return what a run has to remember of a lease just issued, as JSON data."""
+    return {"subject": lease.lease_id, "thing": dataclasses.asdict(lease.thing)}
+
+
+def read_note(data: Data) -> TakenLease:
+    """Return what a run remembers of a lease."""
+    return TakenLease(data["subject"], Thing(**data["thing"]))
 
 
 def take_back_interrupted(mount: Mount) -> t.Iterator[OpenAICredsError]:
     """Remove what workers of this run, which is over, have begun to issue and not finished; yields why some of it is left."""
     end = time.monotonic() + _WORKERS_SECONDS
     for claim in _claims(mount):
-        if claim.data["kind"] != "issue" or _has_lease(mount, claim):
+        if not claim.value.lease or _has_lease(mount, claim):
             continue
-        while is_at_work(claim) and not _has_lease(mount, claim) and time.monotonic() < end:
+        while _is_at_work(claim) and not _has_lease(mount, claim) and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)
-        if is_at_work(claim) is False and not _has_lease(mount, claim):
+        if _is_at_work(claim) is False and not _has_lease(mount, claim):
             try:
                 take_back(mount, claim)
             except OpenAICredsError as error:
                 yield error
 
 
-def revoke_taken(mount: Mount, taken: t.Sequence[Data], *, concurrency: int) -> t.Iterator[Ended]:
+def revoke_taken(mount: Mount, taken: t.Sequence[TakenLease], *, concurrency: int) -> t.Iterator[Ended[t.Any]]:
     """End the leases that this run has claimed and those that it took otherwise; yields what became of each.
 
     taken are leases as the run knows them. One that is not in the store any more may have ended, or the store was set back
     to what it was before; like one whose record cannot be read, it is ended by what the run knows.
     """
     mount.check_is_here()
-    ids = dict.fromkeys([*itertools.chain(*map(leases_of, _claims(mount))), *(lease["lease_id"] for lease in taken)])
-    found = {lease.data["lease_id"]: lease for lease in read_leases(mount, list(ids), _ignore)}
-    paths = {refused_path(one["lease_id"]): one for one in taken if one["lease_id"] not in found}
-    refused = {document.path for document in readable(mount.store.read_each(list(paths)), _ignore)}
+    claimed = itertools.chain(*(leases_of(claim.value) for claim in _claims(mount)))
+    ids = dict.fromkeys([*claimed, *(lease.subject for lease in taken)])
+    found = {lease.value.lease_id: lease for lease in read_leases(mount, list(ids), _ignore)}
+    unknown = [lease for lease in taken if lease.subject not in found]
+    paths = [refusal_path(lease.subject) for lease in unknown]
+    refused = {one.value.subject for one in refusals_in(mount.store.read_each(paths), _ignore)}
     now = mount.now()
     records = [
-        Record(lease.data, "active", lease, None)
+        Record(lease.value, "active", lease)
         for lease in found.values()
-        if not is_being_ended(lease, now, _GRACE_SECONDS)
+        if not is_being_ended(lease.value.ending, now, GRACE_SECONDS)
     ]
     # One by one without threads, so that it is known what is left if somebody gives up waiting.
     size = max(1, len(records)) if concurrency > 1 else 1
     for start in range(0, len(records), size):
         yield from revoke(mount, records[start : start + size], run_is_over=True, concurrency=concurrency)
-    forgotten = [lease for path, lease in paths.items() if path not in refused]
+    forgotten: list[Due] = [lease for lease in unknown if lease.subject not in refused]
     yield from end_forgotten(mount, forgotten, concurrency=concurrency)
 
 
@@ -73,27 +98,32 @@ def forget_claims(mount: Mount, *, leases_stay: bool) -> None:
     """
     gone = []
     for claim in _claims(mount):
-        spent = claim.data["kind"] == "spent"
+        spent = claim.value.lease is None
         if (
             (spent or _has_lease(mount, claim))
             if leases_stay
-            else (spent and not _may_be_there(mount, leases_of(claim)))
+            else (spent and not _may_be_there(mount, leases_of(claim.value)))
         ):
             gone.append(claim.path)
     if gone:
         mount.store.delete(*gone)
 
 
-def _claims(mount: Mount) -> list[Document]:
-    return list(readable(mount.store.scan(run_folder(this_run())), _ignore))
+def _claims(mount: Mount) -> list[Stored[Intent]]:
+    return claims_of(mount, this_run(), _ignore)
+
+
+def _is_at_work(claim: Stored[Intent]) -> bool | None:
+    owner = claim.value.owner
+    return owner.is_working() if owner else False
 
 
 def _ignore(_unreadable: object) -> None:
     """Leave to cleanup what cannot be read: it tells of it."""
 
 
-def _has_lease(mount: Mount, claim: Document) -> bool:
-    return _may_be_there(mount, [claim.data["lease"]["lease_id"]])
+def _has_lease(mount: Mount, claim: Stored[Intent]) -> bool:
+    return claim.value.lease is not None and _may_be_there(mount, [claim.value.lease.lease_id])
 
 
 def _may_be_there(mount: Mount, lease_ids: t.Sequence[str]) -> bool:

@@ -10,15 +10,19 @@ it out, and the account is looked for by its name.
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from ..errors import Conflict, OpenAICredsError, StoreError
+from ..journal.ending import Ended
+from ..journal.making import recover
+from ..journal.things import end_thing, ids_of
 from ..mount import Mount
-from ..store.base import Document
-from .find import find_record
-from .intents import abandon, accounts_of, clear, settle, take_over
-from .lease import Record
-from .revoke import Ended, revoke
+from ..store.base import Stored
+from .find import Record, find_record
+from .intents import Intent
+from .making import left_issue
+from .revoke import revoke
 
 #: Who waits for an issue that is withdrawn may begin one, so it is looked again, but not for ever.
 _ROUNDS = 3
@@ -26,58 +30,58 @@ _ROUNDS = 3
 
 def revoke_found(
     mount: Mount, found: list[Record], find: t.Callable[[], list[Record]], *, force: bool
-) -> list[tuple[Record, Ended]]:
+) -> list[Ended[Record]]:
     """Revoke what was found, and what find returns then as long as something was being issued; returns what became of
     each."""
-    became: dict[str, tuple[Record, Ended]] = {}
+    became: dict[str, Ended[Record]] = {}
     for _round in range(_ROUNDS):
-        records = {record.lease["lease_id"]: record for record in found}
+        records = {record.subject: record for record in found}
         new = [record for lease_id, record in records.items() if lease_id not in became]
         issuing = [record for record in new if _is_issuing(record)]
         ended = revoke(mount, [record for record in new if not _is_issuing(record)], force=force)
         ended += [_withdraw(mount, record, force) for record in issuing]
-        became |= {one.lease["lease_id"]: (records[one.lease["lease_id"]], one) for one in ended}
+        # What is handed back is what was found.
+        became |= {one.record.subject: one._replace(record=records[one.record.subject]) for one in ended}
         if not issuing:
             break
         found = find()
     else:
         for record in found:
             error = "it is still being issued; try again"
-            became.setdefault(record.lease["lease_id"], (record, Ended(record.lease, error)))
+            became.setdefault(record.subject, Ended(record, error))
     return list(became.values())
 
 
 def _is_issuing(record: Record) -> bool:
-    return record.intent is not None and record.intent.data["kind"] == "issue"
+    return record.issuing is not None
 
 
-def _withdraw(mount: Mount, record: Record, force: bool) -> Ended:
-    lease, intent = record.lease, t.cast(Document, record.intent)
-    taken: Document | None = None
+def _withdraw(mount: Mount, record: Record, force: bool) -> Ended[Record]:
+    making = left_issue(mount, t.cast("Stored[Intent]", record.issuing))
+    version = making.intent.version
     try:
         client = mount.openai()
         try:
-            taken = take_over(mount, intent)
+            if recover(making):
+                return Ended(record, None)
         except Conflict:
             pass
         except StoreError as error:
+            if making.intent.version != version:
+                raise
             # The key ends all the same.
-            for account_id in accounts_of(client, lease):
-                client.delete_service_account(lease["project_id"], account_id)
-            return Ended(lease, f"its account is not at OpenAI, but whoever issues it could not be stopped: {error}")
-        if taken:
-            settle(mount, client, taken, accounts_of(client, lease))
-            return Ended(lease, None)
+            for account_id in ids_of(client, making.thing, making.subject):
+                end_thing(client, dataclasses.replace(making.thing, id=account_id))
+            return Ended(record, f"its account is not at OpenAI, but whoever issues it could not be stopped: {error}")
         # It was finished or taken over meanwhile.
-        now = find_record(mount, lease["lease_id"])
+        now = find_record(mount, record.subject)
         if now is None:
-            return Ended(lease, None)
+            return Ended(record, None)
         if _is_issuing(now):
-            return Ended(lease, "somebody else is finishing its issue; try again")
-        return next(iter(revoke(mount, [now], force=force)), Ended(lease, None))
+            return Ended(record, "somebody else is finishing its issue; try again")
+        return next(iter(revoke(mount, [now], force=force)), Ended(record, None))
     except OpenAICredsError as error:
+        taken = making.intent.version != version
         if taken and force:
-            clear(mount, taken)
-        elif taken:
-            abandon(mount, taken)
-        return Ended(lease, str(error), dropped=force and taken is not None)
+            making.clear()
+        return Ended(record, str(error), dropped=force and taken)

@@ -55,6 +55,22 @@ class AdminKey:
         return value.startswith(shown[0]) and value.endswith(shown[-1])
 
 
+@dataclasses.dataclass(frozen=True)
+class ProjectKey:
+    """A key of a project as listed. account_id is that of the service account that owns it; expires_at is a Unix time."""
+
+    id: str
+    name: str | None
+    account_id: str | None
+    expires_at: int | None
+
+
+def read_project_key(row: Answer) -> ProjectKey:
+    """Return a row of the list of a project's keys; raises Malformed."""
+    account = field(row, "owner", dict).get("service_account") or {}
+    return ProjectKey(field(row, "id", str), row.get("name"), account.get("id"), optional_time(row, "expires_at"))
+
+
 def read_service_account(row: Answer) -> ServiceAccount:
     """Return a row of a list of accounts; raises Malformed."""
     return ServiceAccount(field(row, "id", str), field(row, "name", str), field(row, "created_at", int))

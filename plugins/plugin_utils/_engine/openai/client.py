@@ -23,11 +23,13 @@ from .answers import (
     Answer,
     Malformed,
     NewKey,
+    ProjectKey,
     ServiceAccount,
     field,
     optional_time,
     read_admin_key,
     read_new_key,
+    read_project_key,
     read_service_account,
 )
 from .endpoint import check_endpoint, check_key
@@ -67,6 +69,13 @@ class OpenAI:
     ) -> None:
         self.endpoint = check_endpoint(endpoint, "api_endpoint")
         self.organization_id = organization_id
+        #: OpenAI's Unix time as it said it last, and when that was by the monotonic clock.
+        self._told = (time.time(), time.monotonic())
+
+        def told(openai_time: float) -> None:
+            self._told = (openai_time, time.monotonic())
+            hear_time(openai_time)
+
         self._transport = Transport(
             self.endpoint,
             admin_api_key,
@@ -74,7 +83,7 @@ class OpenAI:
             log=log,
             warn=warn,
             current_key=current_key,
-            hear_time=hear_time,
+            hear_time=told,
             sleep=sleep,
         )
         self._sleep = sleep
@@ -133,6 +142,46 @@ class OpenAI:
                 raise
             return []
 
+    def find_service_account(self, project_id: str, service_account_id: str) -> ServiceAccount | None:
+        """Return an account of a project, or None if OpenAI does not know it."""
+        try:
+            return read_service_account(self._transport.call("GET", _account(project_id, service_account_id)))
+        except Malformed as error:
+            raise ApiError(f"OpenAI's answer cannot be understood: {error}") from None
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def create_account_key(
+        self, project_id: str, service_account_id: str, name: str, expires_in: int | None, scopes: list[str] | None
+    ) -> NewKey:
+        """Create a further key of an account. expires_in is in seconds."""
+        body: Answer = {"name": name}
+        if expires_in is not None:
+            body["expires_in_seconds"] = expires_in
+        if scopes:
+            body["scopes"] = scopes
+        path = f"{_account(project_id, service_account_id)}/api_keys"
+        answer = self._transport.call("POST", path, body=body, create=True)
+        try:
+            return read_new_key(answer)
+        except Malformed as error:
+            raise ApiError(f"OpenAI's answer cannot be understood: {error}", may_have_happened=True) from None
+
+    def list_project_keys(self, project_id: str) -> list[ProjectKey]:
+        """Return all keys of a project, whoever may use it; none if it has been archived."""
+        try:
+            return self._list(f"{_project(project_id)}/api_keys", read_project_key, {"owner_project_access": "any"})
+        except ApiError as error:
+            if error.status != 400 or not self._is_archived(project_id):
+                raise
+            return []
+
+    def delete_project_key(self, project_id: str, key_id: str) -> bool:
+        """Delete a key of a project; returns False if OpenAI does not find it."""
+        return self._try_delete(_key(project_id, key_id), "key")
+
     def update_key(
         self, project_id: str, key_id: str, *, expires_in: int | None = None, scopes: list[str] | None = None
     ) -> int | None:
@@ -148,7 +197,7 @@ class OpenAI:
             body["scopes"] = scopes
         # A key is limited right after the admin key has made it: then a 401 does not mean that the admin key is dead.
         unknown = (401, 404) if expires_in is None else (404,)
-        path = f"{_project(project_id)}/api_keys/{quote(key_id, safe='')}"
+        path = _key(project_id, key_id)
         for wait in (*_UNKNOWN_WAITS, None):
             try:
                 return optional_time(self._transport.call("POST", path, body=body), "expires_at")
@@ -168,6 +217,14 @@ class OpenAI:
             if error.status not in (403, 404):
                 raise
             return False
+
+    def now(self) -> float:
+        """Return OpenAI's Unix time, as far as its answers have told."""
+        return self._told[0] + time.monotonic() - self._told[1]
+
+    def wait(self, seconds: float) -> None:
+        """Wait before OpenAI is asked again."""
+        self._sleep(seconds)
 
     def ask_time(self) -> None:
         """Make a call that changes nothing, so that hear_time is told the time."""
@@ -256,13 +313,13 @@ class OpenAI:
         except ApiError:
             return False
 
-    def _list(self, path: str, convert: t.Callable[[Answer], _T]) -> list[_T]:
+    def _list(self, path: str, convert: t.Callable[[Answer], _T], asked: t.Mapping[str, str] | None = None) -> list[_T]:
         """Return all entries of all pages of a list."""
         entries: list[_T] = []
         after: str | None = None
         seen = set()
         while True:
-            query = {"limit": str(_PAGE), **({"after": after} if after else {})}
+            query = {"limit": str(_PAGE), **(asked or {}), **({"after": after} if after else {})}
             answer = self._transport.call("GET", path, query=query)
             try:
                 rows = field(answer, "data", list)
@@ -286,6 +343,10 @@ def _listed_yet_unknown(identifier: str) -> ApiError:
 
 def _account(project_id: str, service_account_id: str) -> str:
     return f"{_project(project_id)}/service_accounts/{quote(service_account_id, safe='')}"
+
+
+def _key(project_id: str, key_id: str) -> str:
+    return f"{_project(project_id)}/api_keys/{quote(key_id, safe='')}"
 
 
 def _project(project_id: str) -> str:

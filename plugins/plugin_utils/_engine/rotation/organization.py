@@ -14,15 +14,16 @@ from __future__ import annotations
 import typing as t
 
 from ..errors import ApiError, OpenAICredsError
+from ..journal.watches import find_watches
 from ..leases.find import records
-from ..leases.lease import INTENTS
 from ..mount import Mount
+from ..mount_config import MountConfig
 from ..openai.client import AdminKey, OpenAI
-from ..store.base import Data, readable
+from .state import rotation_of
 
 
 def prove_same_organization(
-    mount: Mount, before: Data | None, after: Data, option: str, keys: t.Sequence[AdminKey] | None = None
+    mount: Mount, before: MountConfig | None, after: MountConfig, option: str, keys: t.Sequence[AdminKey] | None = None
 ) -> None:
     """Raise unless the key of a new config belongs to the organization of what the mount has.
 
@@ -33,14 +34,14 @@ def prove_same_organization(
         _refuse_other_endpoint(mount, after)
     # A mount that never had a key can have definitions; they do not say of which organization they are.
     projects = _lease_projects(mount) if before is None else _lease_projects(mount) | _defined_projects(mount)
-    if not projects and not mount.definitions("rotation"):
+    if not projects and not rotation_of(mount):
         return
     client = _client(mount, after)
     if before is not None:
         keys = _listed(client) if keys is None else keys
-        if _has(keys, before["admin_api_key_id"], before["admin_api_key"]):
+        if _has(keys, before.admin_api_key_id, before.admin_api_key):
             return
-        if _has(_listed(_client(mount, before)), after["admin_api_key_id"], after["admin_api_key"]):
+        if _has(_listed(_client(mount, before)), after.admin_api_key_id, after.admin_api_key):
             return
     try:
         if any(client.has_project(project_id) for project_id in sorted(projects)):
@@ -55,8 +56,8 @@ def prove_same_organization(
     )
 
 
-def _refuse_other_endpoint(mount: Mount, after: Data) -> None:
-    elsewhere = {record.lease["api_endpoint"] for record in records(mount)} - {after["api_endpoint"]}
+def _refuse_other_endpoint(mount: Mount, after: MountConfig) -> None:
+    elsewhere = {record.lease.api_endpoint for record in records(mount)} - {after.api_endpoint}
     if elsewhere:
         raise OpenAICredsError(
             f"api_endpoint: a mount cannot move while it has leases; those that mount {mount.name!r} still has were issued "
@@ -72,13 +73,13 @@ def _defined_projects(mount: Mount) -> set[str]:
 
 def _lease_projects(mount: Mount) -> set[str]:
     """Return the projects in which the mount has made something."""
-    found = {record.lease["project_id"] for record in records(mount)}
-    intents = readable(mount.store.scan(INTENTS))
-    return found | {intent.data["lease"]["project_id"] for intent in intents if "lease" in intent.data}
+    found = {record.lease.project_id for record in records(mount)}
+    watched = {watch.value.thing.project_id for watch in find_watches(mount)}
+    return found | {project_id for project_id in watched if project_id}
 
 
-def _client(mount: Mount, config: Data) -> OpenAI:
-    return OpenAI(config["api_endpoint"], config["admin_api_key"], config["organization_id"], log=mount.log)
+def _client(mount: Mount, config: MountConfig) -> OpenAI:
+    return OpenAI(config.api_endpoint, config.admin_api_key, config.organization_id, log=mount.log)
 
 
 def _listed(client: OpenAI) -> list[AdminKey]:

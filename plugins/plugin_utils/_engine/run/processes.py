@@ -105,12 +105,3 @@ def is_at_work(owner: t.Mapping[str, t.Any] | None, name: str) -> bool | None:
     if owner is None:
         return False
     return name in _under_way if owner == this_process() else is_running(owner)
-
-
-def is_abandoned(at_work: bool | None, since: int, now: int, grace: int) -> bool:
-    """Say whether nobody is at some work any more, from whether somebody is and since when (Unix time).
-
-    What cannot be seen from here is taken for abandoned when grace seconds have passed. A clock that has been set back
-    by more than that makes nothing last.
-    """
-    return abs(now - since) >= grace if at_work is None else not at_work

@@ -14,6 +14,7 @@ from ..errors import UnreadableError
 from ..names import base36
 
 Data = dict[str, t.Any]
+T = t.TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,15 @@ class Document:
 
     path: str
     data: Data
+    version: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored(t.Generic[T]):
+    """What a document says, as the domain knows it, and where it says so."""
+
+    value: T
+    path: str
     version: int
 
 
@@ -43,6 +53,24 @@ def readable(
             unreadable(one)
         else:
             yield one
+
+
+#: Stands in a document that has been moved to another store and is about to be removed.
+MOVED = "moved"
+
+
+def converted(
+    found: t.Iterable[Found],
+    convert: t.Callable[[Data], T],
+    unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable,
+) -> t.Iterator[Stored[T]]:
+    """Yield what documents say; hand over why others cannot be read, or say something else."""
+    for document in readable(found, unreadable):
+        try:
+            data = {name: value for name, value in document.data.items() if name != MOVED}
+            yield Stored(convert(data), document.path, document.version)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            unreadable(UnreadableError(f"store: {document.path} does not hold what it should; somebody has edited it"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +165,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def scan(self, prefix: str) -> t.Iterator[Found]:
-        """Yield the documents whose path begins with a prefix that ends in /."""
+        """Yield the documents whose path begins with a prefix that ends in /, or in the - that ends what is kept together."""
 
     @abc.abstractmethod
     def survey(self, prefix: str, now: int, *, tidy: bool) -> Survey:

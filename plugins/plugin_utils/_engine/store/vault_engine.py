@@ -34,6 +34,7 @@ _RIGHTS = {
     "update": ("update", "data"),
     "list": ("list", "metadata"),
     "delete": ("delete", "metadata"),
+    "limit": ("update", "metadata"),
 }
 
 _Answer = dict[str, t.Any]
@@ -65,6 +66,10 @@ class KVEngine:
     def shown(self, path: str) -> str:
         """Return the whole path of a secret, for messages."""
         return f"{self._mount_point}/{self._base}/{path}".rstrip("/")
+
+    def shown_server(self) -> str:
+        """Return the address of the server."""
+        return str(self._connected().url)
 
     def read(self, path: str) -> _Answer | None:
         """Return the data of a secret and its metadata, or None."""
@@ -108,6 +113,13 @@ class KVEngine:
                 self.destroy(path)
             raise StoreError(self._vanishing(path, ends), may_have_happened=bool(version))
 
+    def keep_one_version(self, path: str) -> None:
+        """Let Vault remove the older versions of a secret that is there whenever it is written."""
+        try:
+            self._request("limit", "post", f"metadata/{self._base}/{path}", path, json={"max_versions": 1})
+        except hvac.exceptions.InvalidPath:
+            raise StoreError(self._no_engine()) from None
+
     def destroy(self, path: str) -> None:
         """Remove a secret with its metadata and all its versions."""
         try:
@@ -146,6 +158,7 @@ class KVEngine:
         self.read(path)
         self.put(path, {}, 0)
         try:
+            self.keep_one_version(path)
             self.put(path, {}, 1)
         finally:
             self.destroy(path)
@@ -202,7 +215,7 @@ class KVEngine:
             return unknown_token(self._connected().url)
         capability, tree = _RIGHTS[what]
         # That is the word for both in messages: who reads them wants to know what did not work.
-        done = "write" if what in ("create", "update") else what
+        done = {"create": "write", "update": "write", "limit": "limit the versions of"}.get(what, what)
         return StoreError(
             f"kv_path: Vault does not let this token {done} {self.shown(path)}; its policies have to give {capability!r} on "
             f"{self._mount_point}/{tree}/{self._base}/*"

@@ -2,63 +2,73 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The store for many controllers: a secret per document in a KV version 2 engine of HashiCorp Vault or OpenBao.
+"""The store for many controllers: secrets in a KV version 2 engine of HashiCorp Vault or OpenBao.
 
-    <engine_mount_point>/<kv_path>/<mount>/<path>           {"data": the document in JSON, "due": …, "writes": […], "sum": …}
-    <engine_mount_point>/<kv_path>/<mount>/<path>.<due>     nothing; it says when the document beside it is due
+    <engine_mount_point>/<kv_path>/<mount>/<folder>/<group>-   documents that are kept together (see vault_group)
+    <engine_mount_point>/<kv_path>/<mount>/<path>              any other document (see vault_single)
 
-The version of a document is that of its secret. When a document is due stands in its name (see new_key) or, if it has
-another name or is no longer due then, in that of an empty secret beside it. So LISTs tell what is due and how much is
-not. What a crash leaves of such names is never later than the truth.
-
-The document is a string for Vault, which would round large numbers in an object and write numbers to its audit log.
-A request that may have been made is made again, so each write has a mark, and a document keeps the marks of its last
-writes: one that was refused for its version is a success if its mark is there, also below what others have written since.
-Older versions cannot be asked instead, since the engine may keep only one.
+Documents with a key of new_key are kept together, up to GROUP_SIZE of them. One whose group has ended before it was
+written has a secret of its own. When documents are due stands in the names of empty secrets beside them, so LISTs tell
+what is due and how much is not.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
+import dataclasses
+import itertools
 import re
-import secrets
-import sys
 import typing as t
 
-from ..errors import Conflict, StoreError, UnreadableError
-from ..names import base36, random_text
+from ..errors import StoreError, UnreadableError
+from ..names import random_text
 from ..run.threads import concurrently
 from .base import Document, Found, Store, Survey, Write
+from .vault_content import DUE_DIGITS, due_text
 from .vault_engine import Connect, KVEngine
+from .vault_group import GROUP_SIZE, Group, Groups, place_of, read_seal
 from .vault_http import CONCURRENCY
+from .vault_pool import Pool
+from .vault_single import Singles
 
-#: How many documents are read ahead of whoever takes them.
+#: How many secrets are read ahead of whoever takes them.
 _AHEAD = 64
-#: How many writers find their mark below what others have written on top. Each that retries does so within seconds.
-_WRITES = 64
-_DUE_DIGITS = 7
 _LISTS = 4
-#: What stands before the - makes it a few files, and not one for each, if the mount is moved to vaulted files.
-_DATED = re.compile(r"[0-9a-z]-([0-9a-z]{7})[0-9a-z]{11}", re.ASCII)
-_DUE_NAME = re.compile(r"([0-9a-z_-]+)\.([0-9a-z]{7})", re.ASCII)
+#: With more groups without a seal than this, a survey that opens them seals them for the next one.
+_UNSEALED = 8
+
+_BESIDE = re.compile(r"([0-9a-z_]+-)\.([0-9a-z.]+)", re.ASCII)
+_DUE_NAME = re.compile(rf"([0-9a-z_-]+)\.([0-9a-z]{{{DUE_DIGITS}}})", re.ASCII)
+
+_Dated = tuple[Document, int]
 
 
-class _Seen(t.NamedTuple):
-    """What is known of a version of a document."""
+@dataclasses.dataclass(frozen=True)
+class _Listing:
+    """What is in a folder: folders, groups and what is beside them, single documents and when each is due at the earliest."""
 
-    version: int
-    due: int
-    #: The marks of its last writes, the newest last.
-    writes: tuple[str, ...]
+    folder: str
+    folders: list[str] = dataclasses.field(default_factory=list)
+    groups: set[str] = dataclasses.field(default_factory=set)
+    beside: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    singles: set[str] = dataclasses.field(default_factory=set)
+    dues: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+
+    def left(self, now: int) -> t.Iterator[str]:
+        """Yield what crashes have left: names beside groups that are not there, and times that have come of documents that
+        are not there. A time that has not come may belong to a document that is just being written."""
+        for name, suffixes in self.beside.items():
+            if name not in self.groups:
+                yield from (f"{self.folder}{name}.{suffix}" for suffix in suffixes)
+        for name, dues in self.dues.items():
+            if name not in self.singles:
+                yield from (f"{self.folder}{name}.{due_text(due)}" for due in dues if due <= now)
 
 
 class VaultKVStore(Store):
     """Documents below one path of a KV engine. log gets one line per attempt of a request, never with a secret; warn what
     a person should know."""
 
-    batch = CONCURRENCY
+    batch = GROUP_SIZE
 
     def __init__(
         self,
@@ -73,72 +83,171 @@ class VaultKVStore(Store):
         self._engine = KVEngine(connect, engine_mount_point, f"{kv_path}/{mount}", log, warn)
         self._warn = warn
         self.place = f"kv_path {kv_path} of engine_mount_point {engine_mount_point.strip('/')}"
-        self._seen: dict[str, _Seen] = {}
+        self._singles = Singles(self._engine)
+        self._groups = Groups(self._engine)
+        self._pool = Pool(self._engine, self._unfilled)
 
     def read(self, path: str) -> Document | None:
-        found = self._read_document(path)
-        return found[0] if found else None
-
-    def _read_document(self, path: str) -> tuple[Document, int] | None:
-        """Return a document and when it is due."""
-        secret = self._engine.read(path)
-        if secret is None:
-            return None
-        try:
-            content = secret["data"]
-            document = Document(path, dict(json.loads(content["data"])), int(secret["metadata"]["version"]))
-            due, writes = int(content["due"]), tuple(map(str, content["writes"]))
-            is_ours = content["sum"] == _sum(content["data"], due)
-        except (KeyError, TypeError, ValueError):
-            is_ours = False
-        if not is_ours:
-            raise UnreadableError(
-                f"kv_path: {self._engine.shown(path)} does not hold a document of this store, or somebody has edited it; roll it "
-                "back to an older version (vault kv rollback), or delete its metadata"
-            )
-        self._seen[path] = _Seen(document.version, due, writes)
-        return document, due
+        for found in self._read_together(place_of(path), [path]):
+            if isinstance(found, UnreadableError):
+                raise found
+            return found
+        return None
 
     def read_each(self, paths: t.Sequence[str]) -> t.Iterator[Found]:
-        return filter(None, concurrently(self.read_or_error, paths, CONCURRENCY))
+        for found in concurrently(lambda one: list(self._read_together(*one)), _together(paths), CONCURRENCY):
+            yield from found
+
+    def _read_together(self, place: str | None, paths: t.Sequence[str]) -> t.Iterator[Found]:
+        """Yield those of documents that are there; they may be in one group, unless place is None."""
+        there: dict[str, Document] = {}
+        if place is not None:
+            try:
+                group = self._groups.load(place)
+            except UnreadableError as error:
+                yield error
+                return
+            there = {document.path: document for document, _due in group.documents()} if group else {}
+        for path in paths:
+            if path in there:
+                yield there[path]
+                continue
+            try:
+                found = self._singles.read(path)
+            except UnreadableError as error:
+                yield error
+                continue
+            if found:
+                yield found[0]
 
     def write(self, *writes: Write) -> None:
-        for _unused in concurrently(self._write, writes, CONCURRENCY):
+        by_path = {write.path: write for write in writes}
+
+        def write_together(one: tuple[str | None, list[str]]) -> None:
+            place, paths = one
+            alone = [by_path[path] for path in paths]
+            if place is not None:
+                alone = self._write_group(place, alone)
+            for write in alone:
+                self._singles.write(write)
+
+        for _unused in concurrently(write_together, _together(by_path), CONCURRENCY):
             pass
 
+    def _write_group(self, place: str, writes: list[Write]) -> list[Write]:
+        """Write documents of a group; returns those that have to have a secret of their own."""
+        new = sum(not write.version for write in writes)
+        may_begin = new == len(writes) and self._pool.may_begin(place, new)
+        alone, group, met = self._groups.write(place, writes, may_begin=may_begin)
+        if new:
+            self._pool.written(place, new, has_room=group is not None and group.has_room(), met=met)
+        return alone
+
     def delete(self, *paths: str) -> None:
-        for _unused in concurrently(self._delete, paths, CONCURRENCY):
+        def delete_together(one: tuple[str | None, list[str]]) -> None:
+            place, alone = one
+            if place is not None:
+                keys = [path[len(place) :] for path in alone]
+                alone = [f"{place}{key}" for key in self._groups.delete(place, keys)]
+            for path in alone:
+                self._singles.delete(path)
+
+        for _unused in concurrently(delete_together, _together(dict.fromkeys(paths)), CONCURRENCY):
             pass
 
     def scan(self, prefix: str) -> t.Iterator[Found]:
-        for found in self._read_ahead([path for path, _due, is_there in self._listed(prefix) if is_there]):
+        folder, slash, _group = prefix.rpartition("/")
+        listings = list(self._listed(f"{folder}{slash}"))
+        groups = [path for one in listings for name in one.groups if (path := f"{one.folder}{name}").startswith(prefix)]
+        for opened in self._open(groups):
+            if isinstance(opened, UnreadableError):
+                yield opened
+            else:
+                yield from (document for document, _due in opened.documents())
+        singles = [
+            path for one in listings for name in one.singles if (path := f"{one.folder}{name}").startswith(prefix)
+        ]
+        for found in self._read_singles(singles):
             yield found if isinstance(found, UnreadableError) else found[0]
 
     def survey(self, prefix: str, now: int, *, tidy: bool) -> Survey:
         survey = Survey()
-        to_read = []
-        for path, at, is_there in self._listed(prefix):
-            if at is not None and at > now:
-                if is_there:
-                    survey.add_later(at)
-            elif is_there:
-                to_read.append(path)
-            elif at is not None and tidy:
-                try:
-                    self._engine.destroy(_name(path, at))
-                except StoreError as error:
-                    # It is in nobody's way, and what ends keys must not wait for it.
-                    self._warn(f"what a crash has left in the store was not tidied away: {error}")
-                    tidy = False
-        survey.due = survey.sort(self._read_ahead(to_read), now)
+        to_open: dict[str, list[str]] = {}
+        to_read: list[str] = []
+        left: list[str] = []
+        for listing in self._listed(prefix):
+            for name in listing.groups:
+                beside = listing.beside.get(name, [])
+                sealed = read_seal(beside)
+                if sealed and sealed[0] > now:
+                    survey.add_later(*sealed)
+                else:
+                    to_open[f"{listing.folder}{name}"] = beside
+            for name in listing.singles:
+                due = min(listing.dues.get(name, [0]))
+                if due > now:
+                    survey.add_later(due)
+                else:
+                    to_read.append(f"{listing.folder}{name}")
+            left += listing.left(now)
+        if tidy:
+            self._tidy(self._engine.destroy, left)
+        found = itertools.chain(self._survey_groups(to_open, now, tidy), self._read_singles(to_read))
+        survey.due = survey.sort(found, now)
         return survey
 
-    def _read_ahead(self, paths: list[str]) -> t.Iterator[tuple[Document, int] | UnreadableError]:
-        """Yield documents and when they are due."""
+    def _survey_groups(
+        self, to_open: dict[str, list[str]], now: int, tidy: bool
+    ) -> t.Iterator[_Dated | UnreadableError]:
+        """Yield the documents of groups; seal those in which nothing is due, if they are many, and remove those that have
+        ended. The names beside each were listed before."""
+        not_due: list[Group] = []
+        for opened in self._open(list(to_open)):
+            if isinstance(opened, UnreadableError):
+                yield opened
+                continue
+            if not opened.entries and tidy:
+                self._tidy(lambda group: self._groups.remove(group, to_open[group.place]), [opened])
+            elif opened.due > now:
+                # What its documents are is not needed, and there may be many groups.
+                not_due.append(opened._replace(entries={}))
+            yield from opened.documents()
+        if tidy and len(not_due) > _UNSEALED:
+            self._tidy(self._seal, [(group, to_open[group.place]) for group in not_due])
 
-        def read(path: str) -> tuple[Document, int] | UnreadableError | None:
+    def _seal(self, one: tuple[Group, list[str]]) -> None:
+        seen, beside = one
+        group = self._groups.load(seen.place)
+        # Its version says that nobody has written since the names were listed and it was read.
+        if group and group.version == seen.version and group.entries:
+            self._groups.seal(group, beside)
+
+    def _tidy(self, tidy: t.Callable[[t.Any], None], what: t.Sequence[t.Any]) -> None:
+        """Tidy away each of what is in nobody's way: what ends keys must not wait for it."""
+        try:
+            for _unused in concurrently(tidy, what, CONCURRENCY):
+                pass
+        except StoreError as error:
+            self._warn(f"what a crash has left in the store was not tidied away: {error}")
+
+    def _open(self, places: t.Sequence[str]) -> t.Iterator[Group | UnreadableError]:
+        """Yield groups, those that are there."""
+
+        def load(place: str) -> Group | UnreadableError | None:
             try:
-                return self._read_document(path)
+                return self._groups.load(place)
+            except UnreadableError as error:
+                return error
+
+        for start in range(0, len(places), CONCURRENCY):
+            yield from filter(None, concurrently(load, places[start : start + CONCURRENCY], CONCURRENCY))
+
+    def _read_singles(self, paths: list[str]) -> t.Iterator[_Dated | UnreadableError]:
+        """Yield documents that have a secret of their own, and when they are due."""
+
+        def read(path: str) -> _Dated | UnreadableError | None:
+            try:
+                return self._singles.read(path)
             except UnreadableError as error:
                 return error
 
@@ -146,109 +255,61 @@ class VaultKVStore(Store):
             yield from filter(None, concurrently(read, paths[start : start + _AHEAD], CONCURRENCY))
 
     def new_key(self, folder: str, due: int) -> str:
-        return f"{random_text(1)}-{base36(due, _DUE_DIGITS)}{random_text(11)}"
+        # What is due at any time belongs to a run.
+        return self._pool.new_key(folder.rstrip("/"), is_own=not due)
+
+    def _unfilled(self, folder: str) -> list[str]:
+        """Return groups of a folder that may have room: those that nobody has sealed."""
+        listing = self._list(f"{folder}/")
+        return [name.removesuffix("-") for name in listing.groups if name not in listing.beside]
+
+    def check_writable(self, path: str) -> None:
+        place = place_of(path)
+        if place is None or self._pool.may_begin(place, 1):
+            return
+        try:
+            self._groups.load(place)
+        except UnreadableError:
+            self._pool.avoid(place)
+            raise
 
     def check_rights(self) -> None:
         self._engine.check_rights(f"checks/{random_text(16)}")
 
-    def _write(self, write: Write) -> None:
-        seen = self._look(write.path, write.version) if write.version else None
-        before = seen.due if seen else None
-        old = _due_path(write.path, before) if before is not None else None
-        new = _due_path(write.path, write.due)
-        # At every instant the earliest time that names tell must not be later than the truth. So the name for a write
-        # that is refused stays: it may be that of the other one, and goes when the document has gone.
-        sooner = before is None or write.due < before
-        if sooner and new is not None and new != old:
-            self._put_name(new)
-        if sooner and new is None and old is not None:
-            self._engine.destroy(old)
-        if not self._put_document(write, seen.writes if seen else ()):
-            # Whoever has written on top of it has seen to the names; to remove one now could remove theirs.
-            return
-        if not sooner and new is not None and new != old:
-            self._put_name(new)
-        if old is not None and old != new:
-            self._engine.destroy(old)
-
-    def _look(self, path: str, version: int | None = None) -> _Seen | None:
-        """Return what is known of a document as it is, or was at a version, as far as it is there."""
-        seen = self._seen.get(path)
-        if seen is None or version not in (None, seen.version):
-            self._seen.pop(path, None)
-            self.read(path)
-            seen = self._seen.get(path)
-        return seen
-
-    def _put_name(self, path: str) -> None:
-        """Write the name of a time, if it is not there yet."""
-        with contextlib.suppress(Conflict):
-            self._engine.put(path, {}, 0)
-
-    def _put_document(self, write: Write, before: t.Sequence[str]) -> bool:
-        """Write a document; returns whether it is still the newest version, as far as is known."""
-        mark = secrets.token_urlsafe(6)
-        writes = (*before, mark)[-_WRITES:]
-        data = json.dumps(write.data)
-        content = {"data": data, "due": write.due, "writes": writes, "sum": _sum(data, write.due)}
-        try:
-            self._engine.put(write.path, content, write.version)
-        except Conflict:
-            # It may be this very write, made by a request whose answer got lost; and others may have written on top of it.
-            self._seen.pop(write.path, None)
-            seen = self._look(write.path)
-            if seen is None or mark not in seen.writes:
-                raise
-            return seen.writes[-1] == mark
-        self._seen[write.path] = _Seen(write.version + 1, write.due, writes)
-        return True
-
-    def _delete(self, path: str) -> None:
-        seen = self._look(path)
-        self._engine.destroy(path)
-        self._seen.pop(path, None)
-        name = _due_path(path, seen.due) if seen else None
-        if name is not None:
-            self._engine.destroy(name)
-
-    def _listed(self, prefix: str) -> t.Iterator[tuple[str, int | None, bool]]:
-        """Yield the paths below a prefix, when each is due at the earliest (None where no name tells), and whether it is
-        there: after a crash there may be the name of a time without its document."""
+    def _listed(self, prefix: str) -> t.Iterator[_Listing]:
+        """Yield what is in a folder and in those below it."""
         folders = [prefix]
         while folders:
             deeper: list[str] = []
-            for folder, names in concurrently(lambda at: (at, list(self._engine.names(at))), folders, _LISTS):
-                keys: list[str] = []
-                dues: dict[str, int] = {}
-                for name in names:
-                    if name.endswith("/"):
-                        deeper.append(f"{folder}{name}")
-                    elif match := _DUE_NAME.fullmatch(name):
-                        dues[match[1]] = min(int(match[2], 36), dues.get(match[1], sys.maxsize))
-                    else:
-                        keys.append(name)
-                for key in keys:
-                    yield f"{folder}{key}", dues.pop(key) if key in dues else _told(key), True
-                for key, due in dues.items():
-                    yield f"{folder}{key}", due, False
+            for listing in concurrently(self._list, folders, _LISTS):
+                deeper += (f"{listing.folder}{name}" for name in listing.folders)
+                yield listing
             folders = deeper
 
+    def _list(self, folder: str) -> _Listing:
+        listing = _Listing(folder)
+        for name in self._engine.names(folder):
+            if name.endswith("/"):
+                listing.folders.append(name)
+            elif name.endswith("-"):
+                listing.groups.add(name)
+            elif match := _BESIDE.fullmatch(name):
+                listing.beside.setdefault(match[1], []).append(match[2])
+            elif match := _DUE_NAME.fullmatch(name):
+                listing.dues.setdefault(match[1], []).append(int(match[2], 36))
+            else:
+                listing.singles.add(name)
+        return listing
 
-def _sum(data: str, due: int) -> str:
-    """Return by what it is seen that nobody else has written or edited a document: what the engine reads in it is there."""
-    return hashlib.sha256(f"{due} {data}".encode()).hexdigest()[:16]
 
-
-def _told(key: str) -> int | None:
-    """Return when a document is due according to its own name."""
-    match = _DATED.fullmatch(key)
-    return int(match[1], 36) if match else None
-
-
-def _due_path(path: str, due: int) -> str | None:
-    """Return the secret whose name tells when a document is due; None if its own does, or it is due at any time."""
-    return None if due == (_told(path.rpartition("/")[2]) or 0) else _name(path, due)
-
-
-def _name(path: str, due: int) -> str:
-    return f"{path}.{base36(due, _DUE_DIGITS)}"
+def _together(paths: t.Iterable[str]) -> list[tuple[str | None, list[str]]]:
+    """Return paths by the place of the group that they may be in; those that are in none one by one, without a place."""
+    alone: list[tuple[str | None, list[str]]] = []
+    by_place: dict[str, list[str]] = {}
+    for path in paths:
+        place = place_of(path)
+        if place is None:
+            alone.append((None, [path]))
+        else:
+            by_place.setdefault(place, []).append(path)
+    return [*by_place.items(), *alone]

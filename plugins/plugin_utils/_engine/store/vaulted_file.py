@@ -129,11 +129,14 @@ class VaultedFileStore(Store):
                 raise unreadable
 
     def scan(self, prefix: str) -> t.Iterator[Found]:
-        for listing in self._tree.walk(prefix):
+        folder, slash, wanted = prefix.rpartition("/")
+        for listing in self._tree.walk(f"{folder}{slash}"):
             if isinstance(listing, UnreadableError):
                 yield listing
                 continue
-            for _group, files in sorted(listing.groups.items()):
+            for group, files in sorted(listing.groups.items()):
+                if wanted and group != wanted.rstrip("-"):
+                    continue
                 for found in self._found(files, listing.relative):
                     yield found if isinstance(found, UnreadableError) else found[0]
 

@@ -6,34 +6,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import typing as t
+from functools import partial
 
 from ..durations import rfc3339
 from ..errors import ApiError, Conflict, OpenAICredsError, StoreError, UnreadableError
-from ..leases.intents import is_left, settle, take_over
-from ..leases.lease import (
-    INTENTS,
-    LEASES,
-    Record,
-    check_pins,
-    is_being_ended,
-    is_time_to_retry,
-    read_lease,
-    read_leases,
-)
-from ..leases.revoke import Ended, revoke
-from ..leases.share import leases_of
+from ..journal.ending import Ended
+from ..journal.making import recover as recover_making
+from ..journal.things import ADMIN_KEY, Thing, check_pins, end_thing, ids_by_name
+from ..journal.watches import Watch, find_watches, stop_watching
+from ..leases.claims import claims_to_look_at, goes_on, have_lease, leases_of, look_later
+from ..leases.find import Record, stored_record
+from ..leases.intents import INTENTS, Claim, Intent, intents_in
+from ..leases.lease import LEASES, Lease, is_being_ended, leases_in, read_lease, read_leases
+from ..leases.making import left_issue
+from ..leases.refusal import RefusedLease, all_refusals
+from ..leases.revoke import revoke
 from ..mount import Mount
 from ..rotation.admin_key import recover
 from ..run.processes import is_running
-from ..store.base import Data, Document, Survey, readable
+from ..store.base import Data, Stored, Survey
 
 if t.TYPE_CHECKING:
     from ..openai.client import OpenAI
-
-#: A claim of a run that cannot be seen from here is forgotten when its lease has ended for so long.
-_FORGET_SECONDS = 86400
 
 
 def cleanup(
@@ -56,16 +53,16 @@ def cleanup(
     if unconfigured:
         result["unconfigured"] = unconfigured
     _recover_rotation(mount, grace, dry_run, result)
-    spent, interrupted, refused, waiting, over = _sort_intents(mount, grace, result)
-    of_runs, without_lease = _leases_of_runs(mount, over, grace, result)
-    left = _Recovery(mount, orphans, dry_run, result).run([*interrupted, *without_lease], limit)
+    todo = _look(mount, grace, dry_run, result)
+    of_runs, without_lease = _leases_of_runs(mount, todo.over, grace, result)
+    left = _Recovery(mount, orphans, dry_run, result).run([*todo.interrupted, *without_lease], todo.watches, limit)
 
     # Without an admin key nothing is acted on, but all of it is told.
     left = None if unconfigured else left
 
-    def end(records: t.Iterable[Record]) -> list[Ended]:
+    def end(records: t.Iterable[Record]) -> list[Ended[Record]]:
         if dry_run or unconfigured:
-            return [Ended(record.lease, unconfigured) for record in records]
+            return [Ended(record, unconfigured) for record in records]
         return revoke(mount, records, only_due=True, concurrency=max_concurrency)
 
     # First, so that the survey finds no more of them.
@@ -74,84 +71,126 @@ def cleanup(
     left = None if left is None else left - len(ended)
     now = mount.now()
     survey = mount.store.survey(LEASES, now, tidy=not dry_run)
-    done = {one.lease["lease_id"] for one in ended}
-    ended += end(itertools.islice(_due(mount, survey, refused, waiting, done, grace, result), left))
+    done = {one.record.subject for one in ended}
+    ended += end(itertools.islice(_due(mount, survey, todo, done, grace, result), left))
 
-    result["revoked"] = sorted(one.lease["lease_id"] for one in ended if one.error is None)
-    result["failed"] += [{"lease_id": one.lease["lease_id"], "error": one.error} for one in ended if one.error]
-    result["failed"] += [
-        {"lease_id": intent.data["lease"]["lease_id"], "error": intent.data["error"]} for intent in waiting
-    ]
+    result["revoked"] = sorted(one.record.subject for one in ended if one.error is None)
+    result["failed"] += [{"lease_id": one.record.subject, "error": one.error} for one in ended if one.error]
+    result["failed"] += [{"lease_id": one.value.subject, "error": one.value.refusal.error} for one in todo.waiting]
     if not dry_run:
-        _tidy(mount, spent, {one.lease["lease_id"] for one in ended}, of_runs, result)
+        _tidy(mount, todo, {one.record.subject for one in ended}, of_runs, result)
     # What the limit has left. It may be kept together with what is not due yet, which is counted on the way.
-    due = readable(survey.due, lambda error: _add_unreadable(result, error))
+    due = leases_in(survey.due, lambda error: _add_unreadable(result, error))
     ends: list[int] = []
     try:
-        ends += (int(document.data["expires_at"]) for document in due)
+        ends += (lease.value.expires_at for lease in due)
     except StoreError as error:
         _add_unreadable(result, error)
     if survey.next_due is not None:
         ends.append(survey.next_due)
     # What was only told of is still there to be counted, as a dry run leaves it, or a mount without an admin key.
     told = [record.lease for record in of_runs_now] if dry_run or unconfigured else []
-    result["active"] = survey.later - sum("ending" not in lease and lease["expires_at"] > now for lease in told)
+    result["active"] = survey.later - sum(not lease.ending and lease.expires_at > now for lease in told)
     result["next_expiry"] = rfc3339(min(ends)) if ends else None
     return result
 
 
-def _tidy(
-    mount: Mount, spent: t.Sequence[Document], done: t.Container[str], of_runs: t.Sequence[Record], result: Data
-) -> None:
-    """Remove claims that nobody needs. That comes last: what cannot be removed must not keep a key alive."""
-    live = {record.lease["lease_id"] for record in of_runs if record.lease["lease_id"] not in done}
+@dataclasses.dataclass
+class _ToDo:
+    """What a look at the records has found, apart from the leases: what was interrupted; names that may still come to;
+    refusals to try again now, and others; claims of runs that are over; claims of runs that go on, whose leases are on record."""
+
+    interrupted: list[Stored[Intent]] = dataclasses.field(default_factory=list)
+    watches: list[Stored[Watch]] = dataclasses.field(default_factory=list)
+    refused: list[Stored[RefusedLease]] = dataclasses.field(default_factory=list)
+    waiting: list[Stored[RefusedLease]] = dataclasses.field(default_factory=list)
+    over: list[Stored[Intent]] = dataclasses.field(default_factory=list)
+    kept: list[Stored[Intent]] = dataclasses.field(default_factory=list)
+
+
+def _look(mount: Mount, grace: int, dry_run: bool, result: Data) -> _ToDo:
+    now = mount.now()
+    todo = _ToDo()
+
+    def unreadable(error: UnreadableError) -> None:
+        _add_unreadable(result, error)
+
+    for refused in all_refusals(mount, unreadable):
+        again = refused.value.refusal.is_due(now) and not is_being_ended(refused.value.ending, now, grace)
+        (todo.refused if again else todo.waiting).append(refused)
+    todo.watches += [watch for watch in find_watches(mount, unreadable) if watch.value.thing.kind != ADMIN_KEY]
+    todo.interrupted += [
+        one for one in intents_in(mount.store.scan(INTENTS), unreadable) if one.value.is_left(now, grace)
+    ]
+    going_on: list[Stored[Intent]] = []
     try:
-        mount.store.delete(*(claim.path for claim in spent if live.isdisjoint(leases_of(claim))))
+        for claim in claims_to_look_at(mount, now, tidy=not dry_run, unreadable=unreadable):
+            (going_on if goes_on(claim.value, now) else todo.over).append(claim)
+    except StoreError as error:
+        # What is due ends all the same.
+        _add_unreadable(result, error)
+    # A run's claims are its own while it goes on, but for work that one of its processes has left.
+    left = [claim for claim in going_on if claim.value.lease and claim.value.is_left(now, grace)]
+    unissued = _unissued(mount, left, result)
+    todo.interrupted += unissued
+    paths = {claim.path for claim in unissued}
+    todo.kept += [claim for claim in left if claim.path not in paths and 0 < claim.value.due <= now]
+    return todo
+
+
+def _tidy(mount: Mount, todo: _ToDo, done: t.Container[str], of_runs: t.Sequence[Record], result: Data) -> None:
+    """Remove claims that nobody needs, and look at others later. That comes last: what cannot be removed must not keep a
+    key alive."""
+    live = {record.subject for record in of_runs if record.subject not in done}
+    spent = [claim for claim in todo.over if claim.value.lease is None]
+    try:
+        mount.store.delete(*(claim.path for claim in spent if live.isdisjoint(leases_of(claim.value))))
+        if todo.kept:
+            mount.store.write(*map(look_later, todo.kept))
+    except Conflict:
+        pass  # whoever has changed one sees to it
     except StoreError as error:
         result["failed"].append({"lease_id": None, "error": str(error)})
 
 
 def _leases_of_runs(
-    mount: Mount, over: t.Sequence[Document], grace: int, result: Data
-) -> tuple[list[Record], list[Document]]:
+    mount: Mount, over: t.Sequence[Stored[Intent]], grace: int, result: Data
+) -> tuple[list[Record], list[Stored[Intent]]]:
     """Return the leases of claims whose runs are over, and the claims that no lease came of, for nobody is at them.
 
     A run that cannot be seen from here is only thought to be over. Its leases may have been renewed, or this machine's clock
     may be wrong, so they end when they are due.
     """
     now = mount.now()
-    certain = [claim for claim in over if is_running(claim.data["run"]) is False]
-    wanted = list(dict.fromkeys(itertools.chain(*map(leases_of, certain))))
+    certain = [claim for claim in over if is_running(t.cast(Claim, claim.value.claim).run) is False]
+    wanted = list(dict.fromkeys(itertools.chain(*(leases_of(claim.value) for claim in certain))))
     # What cannot be read is told of where the claims without a lease are looked for, and by the survey.
-    found = {document.data["lease_id"]: document for document in read_leases(mount, wanted, lambda _error: None)}
+    found = {stored.value.lease_id: stored for stored in read_leases(mount, wanted, lambda _error: None)}
     records = [
-        Record(document.data, "active", document, None)
+        stored_record(stored, now)
         for lease_id in wanted
-        if (document := found.get(lease_id)) and not is_being_ended(document, now, grace)
+        if (stored := found.get(lease_id)) and not is_being_ended(stored.value.ending, now, grace)
     ]
     unfinished = [
         claim
         for claim in over
-        if claim.data["kind"] == "issue" and claim.data["lease"]["lease_id"] not in found and is_left(claim, now, grace)
+        if claim.value.lease and claim.value.lease.lease_id not in found and claim.value.is_left(now, grace)
     ]
     return records, _unissued(mount, unfinished, result)
 
 
-def _unissued(mount: Mount, claims: t.Sequence[Document], result: Data) -> list[Document]:
+def _unissued(mount: Mount, claims: t.Sequence[Stored[Intent]], result: Data) -> list[Stored[Intent]]:
     """Return the claims that no lease is on record for. One whose lease cannot be read is left alone."""
     unread: list[UnreadableError] = []
-    issued = {
-        lease.data["lease_id"]
-        for lease in read_leases(mount, [claim.data["lease"]["lease_id"] for claim in claims], unread.append)
-    }
-    left = [claim for claim in claims if claim.data["lease"]["lease_id"] not in issued]
+    issued = have_lease(mount, [claim.value for claim in claims], unread.append)
+    left = [claim for claim in claims if claim.value.lease and claim.value.lease.lease_id not in issued]
     if not unread:
         return left
     unissued = []
     # An error does not say which lease it is about, so they are read one by one.
     for claim in left:
         try:
-            if not _is_issued(mount, claim):
+            if not _is_issued(mount, claim.value):
                 unissued.append(claim)
         except UnreadableError as error:
             _add_unreadable(result, error)
@@ -159,33 +198,27 @@ def _unissued(mount: Mount, claims: t.Sequence[Document], result: Data) -> list[
 
 
 def _due(
-    mount: Mount,
-    survey: Survey,
-    refused: t.Sequence[Document],
-    waiting: t.Sequence[Document],
-    done: t.AbstractSet[str],
-    grace: int,
-    result: Data,
+    mount: Mount, survey: Survey, todo: _ToDo, done: t.AbstractSet[str], grace: int, result: Data
 ) -> t.Iterator[Record]:
     """Yield what has to be ended now: what was refused and is to be tried again, and leases that are due or were being
     ended.
 
     What this machine's clock says is due may not be by OpenAI's, which counts; it is asked for once something is.
     """
-    for intent in refused:
-        yield Record(intent.data["lease"], "failed", None, intent)
-    known = {intent.data["lease"]["lease_id"] for intent in (*refused, *waiting)} | done
+    for refused in todo.refused:
+        yield Record(refused.value.lease, "failed", None, refused)
+    known = {refused.value.subject for refused in (*todo.refused, *todo.waiting)} | done
     try:
         asked = False
-        for document in readable(survey.due, lambda error: _add_unreadable(result, error)):
+        for stored in leases_in(survey.due, lambda error: _add_unreadable(result, error)):
             if not asked:
                 mount.learn_time()
                 asked = True
-            now, end = mount.now(), document.data["expires_at"]
-            if "ending" not in document.data and now < end:
-                survey.add_later(end)
-            elif document.data["lease_id"] not in known and not is_being_ended(document, now, grace):
-                yield Record(document.data, "expired", document, None)
+            now, lease = mount.now(), stored.value
+            if not lease.ending and now < lease.expires_at:
+                survey.add_later(lease.expires_at)
+            elif lease.lease_id not in known and not is_being_ended(lease.ending, now, grace):
+                yield stored_record(stored, now)
     except StoreError as error:
         # What has been found so far ends all the same.
         _add_unreadable(result, error)
@@ -209,48 +242,8 @@ def _recover_rotation(mount: Mount, grace: int, dry_run: bool, result: Data) -> 
         result["failed"].append({"lease_id": None, "admin_api_key_id": None, "error": report.unfinished})
 
 
-def _sort_intents(
-    mount: Mount, grace: int, result: Data
-) -> tuple[list[Document], list[Document], list[Document], list[Document], list[Document]]:
-    """Return the claims that nobody needs, issues interrupted and watches, refusals to try again now, others that wait, and
-    claims on leases of runs that are over."""
-    now = mount.now()
-    spent: list[Document] = []
-    interrupted: list[Document] = []
-    refused: list[Document] = []
-    waiting: list[Document] = []
-    over: list[Document] = []
-    left: list[Document] = []
-    for intent in readable(mount.store.scan(INTENTS), lambda error: _add_unreadable(result, error)):
-        data = intent.data
-        if data["kind"] == "revoke":
-            again = is_time_to_retry(data["retry_at"], now) and not is_being_ended(intent, now, grace)
-            (refused if again else waiting).append(intent)
-        elif data["kind"] == "watch":
-            interrupted.append(intent)
-        elif "run" in data and goes_on(data, now):
-            # A run's claims are its own while it goes on, but for work that one of its processes has left.
-            if data["kind"] == "issue" and is_left(intent, now, grace):
-                left.append(intent)
-        elif "run" in data:
-            if data["kind"] == "spent":
-                spent.append(intent)
-            over.append(intent)
-        elif is_left(intent, now, grace):
-            interrupted.append(intent)
-    interrupted += _unissued(mount, left, result)
-    return spent, interrupted, refused, waiting, over
-
-
-def goes_on(data: Data, now: int) -> bool:
-    """Say whether the run of a claim may go on."""
-    running = is_running(data["run"])
-    last_use = data["lease"]["expires_at"] if "lease" in data else data["created_at"]
-    return now < last_use + _FORGET_SECONDS if running is None else running
-
-
-def _is_issued(mount: Mount, intent: Document) -> bool:
-    return read_lease(mount, intent.data["lease"]["lease_id"]) is not None
+def _is_issued(mount: Mount, intent: Intent) -> bool:
+    return read_lease(mount, t.cast(Lease, intent.lease).lease_id) is not None
 
 
 class _Recovery:
@@ -262,69 +255,86 @@ class _Recovery:
         self._dry_run = dry_run
         self._result = result
         self._client: OpenAI | None = None
-        self._accounts: dict[str, dict[str, list[str]]] = {}
+        self._ids: dict[tuple[str | None, ...], dict[str | None, list[str]]] = {}
 
-    def run(self, intents: t.Sequence[Document], limit: int | None) -> int | None:
+    def run(
+        self, intents: t.Sequence[Stored[Intent]], watches: t.Sequence[Stored[Watch]], limit: int | None
+    ) -> int | None:
         """Recover what may be, at most limit leases; returns how many may still be acted on."""
-        if intents:
+        if intents or watches:
             # Whose lease has ended, and whether a watch has lasted, is judged by OpenAI's clock.
             self._mount.learn_time()
+        work: list[tuple[str, t.Callable[[], None]]] = [
+            (t.cast(Lease, intent.value.lease).lease_id, partial(self._recover, intent)) for intent in intents
+        ]
+        work += [(watch.value.subject, partial(self._search, watch)) for watch in watches]
         failure: ApiError | None = None
-        for intent in intents:
+        for lease_id, recover_one in work:
             if limit is not None and len(self._result["recovered"]) >= limit:
                 break
             try:
                 if failure is not None:
                     raise failure  # pylint: disable=raising-bad-type
-                self._recover(intent)
+                recover_one()
             except OpenAICredsError as error:
                 if isinstance(error, ApiError) and error.general:
                     failure = error
-                self._result["failed"].append({"lease_id": intent.data["lease"]["lease_id"], "error": str(error)})
+                self._result["failed"].append({"lease_id": lease_id, "error": str(error)})
         return None if limit is None else limit - len(self._result["recovered"])
 
-    def _recover(self, intent: Document) -> None:
-        kind, mount = intent.data["kind"], self._mount
-        if kind == "issue" and _is_issued(mount, intent):
+    def _recover(self, stored: Stored[Intent]) -> None:
+        mount, intent = self._mount, stored.value
+        lease = t.cast(Lease, intent.lease)
+        if _is_issued(mount, intent):
             # A claim stays with its lease: the next cleanup finds by it what the run has left.
-            if "run" not in intent.data:
+            if not intent.claim:
                 if not self._dry_run:
-                    mount.store.delete(intent.path)
-                self._result["recovered"].append(intent.data["lease"]["lease_id"])
+                    mount.store.delete(stored.path)
+                self._result["recovered"].append(lease.lease_id)
             return
-        lease = intent.data["lease"]
-        # Whatever was asked for: at the lease's end, what was made for it ends.
-        over = mount.now() >= lease["expires_at"]
-        if self._orphans == "ignore" and not over:
-            return
-        found = self._accounts_of(lease)
-        self._result["orphans"] += [
-            {"name": lease["service_account"], "id": account_id, "project_id": lease["project_id"]}
-            for account_id in found
-        ]
-        if found and self._orphans != "delete" and not over:
+        found = self._wanted(lease.lease_id, lease.thing, lease.expires_at)
+        if found is None:
             return
         if not self._dry_run:
             try:
-                taken = take_over(mount, intent) if kind == "issue" else intent
+                recover_making(left_issue(mount, stored), found)
             except Conflict:
                 return  # another cleanup is at it
-            if taken:
-                settle(mount, self._openai(), taken, found)
             # One that has replaced others stays until these have ended: a limit may leave them for another cleanup.
-            if "run" in intent.data and not intent.data["replaced"] and not goes_on(intent.data, mount.now()):
-                mount.store.delete(intent.path)
-        if found or kind == "issue":
-            self._result["recovered"].append(lease["lease_id"])
+            if intent.claim and not intent.claim.replaced and not goes_on(intent, mount.now()):
+                mount.store.delete(stored.path)
+        self._result["recovered"].append(lease.lease_id)
 
-    def _accounts_of(self, lease: Data) -> list[str]:
-        check_pins(self._openai(), lease)
-        project_id = lease["project_id"]
-        if project_id not in self._accounts:
-            names = self._accounts[project_id] = {}
-            for account in self._openai().list_service_accounts(project_id):
-                names.setdefault(account.name, []).append(account.id)
-        return self._accounts[project_id].get(lease["service_account"], [])
+    def _search(self, watch: Stored[Watch]) -> None:
+        thing, lease_id = watch.value.thing, watch.value.subject
+        found = self._wanted(lease_id, thing, watch.value.ends_at)
+        if found is None:
+            return
+        if not self._dry_run:
+            for account_id in found:
+                end_thing(self._openai(), dataclasses.replace(thing, id=account_id))
+            stop_watching(self._mount, watch, found=bool(found))
+        if found:
+            self._result["recovered"].append(lease_id)
+
+    def _wanted(self, lease_id: str, thing: Thing, ends_at: int) -> list[str] | None:
+        """Return the ids of what bears the name, or None if it is to be left as it is."""
+        # Whatever was asked for: at the lease's end, what was made for it ends.
+        over = self._mount.now() >= ends_at
+        if self._orphans == "ignore" and not over:
+            return None
+        found = self._ids_of(lease_id, thing)
+        self._result["orphans"] += [
+            {"name": thing.name, "id": account_id, "project_id": thing.project_id} for account_id in found
+        ]
+        return None if found and self._orphans != "delete" and not over else found
+
+    def _ids_of(self, lease_id: str, thing: Thing) -> list[str]:
+        check_pins(self._openai(), thing, lease_id)
+        where = (thing.kind, thing.project_id, thing.account_id)
+        if where not in self._ids:
+            self._ids[where] = ids_by_name(self._openai(), thing)
+        return self._ids[where].get(thing.name, [])
 
     def _openai(self) -> OpenAI:
         self._client = self._client or self._mount.openai()

@@ -19,16 +19,23 @@ Until the last step nobody can use the mount in either store, so nothing is used
 from __future__ import annotations
 
 import contextlib
+import typing as t
 
 from ..errors import Conflict, OpenAICredsError
-from ..leases.intents import is_left
-from ..leases.lease import INTENTS, LEASES, due_at, is_being_ended
+from ..journal.owners import is_left, is_over, run_is_over
+from ..journal.watches import WATCHES
+from ..leases.intents import CLAIMS, INTENTS, Claim, Intent, intents_in
+from ..leases.lease import LEASES, is_being_ended, leases_in
+from ..leases.refusal import REFUSALS, all_refusals
 from ..mount import DEFINITIONS, Mount
 from ..names import random_text
-from ..run.processes import is_abandoned, is_at_work, is_running, this_process, this_run
-from ..store.base import Data, Document, Write, readable
+from ..rotation.state import read_rotation
+from ..run.processes import is_running, this_process, this_run
+from ..store.base import MOVED, Data, Document, Write, readable
 
 _BATCH = 256
+#: What there is of a mount beside its definitions.
+_FOLDERS = (LEASES, REFUSALS, INTENTS, CLAIMS, WATCHES)
 
 
 def move(source: Mount, target: Mount, *, to: str, grace: int, dry_run: bool) -> int | None:
@@ -67,7 +74,7 @@ def move(source: Mount, target: Mount, *, to: str, grace: int, dry_run: bool) ->
             if not begun:
                 source.store.write(Write(DEFINITIONS, found.data, moving.version))
             raise
-    moved = sum(moving.documents(prefix) for prefix in (LEASES, INTENTS))
+    moved = sum(moving.documents(prefix) for prefix in _FOLDERS)
     moving.mark()
     if not arrived:
         definitions = {name: section for name, section in found.data.items() if name not in ("move", "arrived")}
@@ -86,7 +93,7 @@ def _makes_way(there: Data, id_: str | None) -> bool:
 def _count(source: Mount) -> int:
     """Return how many documents there are to move; refuse to begin if some could not be."""
     unreadable: list[OpenAICredsError] = []
-    count = sum(1 for prefix in (LEASES, INTENTS) for _one in readable(source.store.scan(prefix), unreadable.append))
+    count = sum(1 for prefix in _FOLDERS for _one in readable(source.store.scan(prefix), unreadable.append))
     if unreadable:
         raise OpenAICredsError(
             f"from: mount {source.name!r} cannot be moved while {len(unreadable)} place(s) in its store cannot be read; "
@@ -97,34 +104,29 @@ def _count(source: Mount) -> int:
 
 def _is_under_way(begun: Data, now: int, grace: int) -> bool:
     at_work = begun["owner"] != this_process() and is_running(begun["owner"])
-    return not is_abandoned(at_work, begun["created_at"], now, grace)
+    return not is_over(at_work, begun["created_at"], now, grace)
 
 
 def _refuse_if_in_use(source: Mount, definitions: Data, grace: int) -> None:
     now = source.now()
-    rotation = definitions.get("rotation", {}).get("intent")
-    working = rotation is not None and not is_abandoned(
-        is_at_work(rotation["owner"], rotation["name"]), rotation["since"], now, grace
-    )
-    at_work = int(working)
-    for intent in readable(source.store.scan(INTENTS)):
-        data = intent.data
-        if "run" in data:
-            # Of this very run it is known that it does nothing else at the moment.
-            at_work += data["run"] != this_run() and not is_abandoned(
-                is_running(data["run"]), data["created_at"], now, grace
-            )
-        elif data["kind"] == "issue":
-            at_work += not is_left(intent, now, grace)
-        else:
-            at_work += is_being_ended(intent, now, grace)
+    rotating = read_rotation(definitions).intent
+    at_work = int(rotating is not None and not is_left(rotating.owner, now, grace))
+    at_work += sum(not intent.value.is_left(now, grace) for intent in intents_in(source.store.scan(INTENTS)))
+    at_work += sum(_run_goes_on(claim.value, now, grace) for claim in intents_in(source.store.scan(CLAIMS)))
+    at_work += sum(is_being_ended(refused.value.ending, now, grace) for refused in all_refusals(source))
     # What is being ended is due.
-    due = source.store.survey(LEASES, now, tidy=False).due
-    at_work += sum(is_being_ended(lease, now, grace) for lease in readable(due))
+    due = leases_in(source.store.survey(LEASES, now, tidy=False).due)
+    at_work += sum(is_being_ended(lease.value.ending, now, grace) for lease in due)
     if at_work:
         raise OpenAICredsError(
             f"from: mount {source.name!r} is in use by {at_work} other run(s) or task(s); try again when they have ended"
         )
+
+
+def _run_goes_on(claim: Intent, now: int, grace: int) -> bool:
+    run = t.cast(Claim, claim.claim).run
+    # Of this very run it is known that it does nothing else at the moment.
+    return run != this_run() and not run_is_over(run, claim.created_at, now, grace)
 
 
 class _Moving:
@@ -158,7 +160,7 @@ class _Moving:
 
 
 def _move_batch(source: Mount, target: Mount, documents: list[Document]) -> int:
-    new = [document for document in documents if "moved" not in document.data]
+    new = [document for document in documents if MOVED not in document.data]
     found = target.store.read_each([document.path for document in new])
     there = {document.path: document for document in readable(found)}
     target.store.write(
@@ -167,18 +169,22 @@ def _move_batch(source: Mount, target: Mount, documents: list[Document]) -> int:
                 document.path,
                 document.data,
                 there[document.path].version if document.path in there else 0,
-                due_at(document.path, document.data),
+                _due(document),
             )
             for document in new
             if document.path not in there or there[document.path].data != document.data
         )
     )
-    marks = [
-        Write(document.path, {**document.data, "moved": True}, document.version, due_at(document.path, document.data))
-        for document in new
-    ]
+    marks = [Write(document.path, {**document.data, MOVED: True}, document.version, _due(document)) for document in new]
     with contextlib.suppress(Conflict):  # changed meanwhile, and found again by the next look at the source
         source.store.write(*marks)
         source.store.delete(*(document.path for document in documents))
         return len(documents)
     return 0
+
+
+def _due(document: Document) -> int:
+    """Return the Unix time at which somebody has to look at a document."""
+    if document.path.startswith(LEASES):
+        return next(leases_in([document])).value.due
+    return int(document.data.get("due", 0))

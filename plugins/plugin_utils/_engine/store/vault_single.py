@@ -1,0 +1,118 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documents that have a secret of their own in a KV engine.
+
+    <path>          the document
+    <path>.<due>    nothing; its name says when the document beside it is due, unless that is at any time
+
+A request that may have been made is made again, so each write has a mark, and a document keeps the marks of its last
+writes: one that was refused for its version is a success if its mark is there, also below what others have written since.
+Older versions cannot be asked instead, since the engine may keep only one.
+
+What a crash leaves of the names is never later than the truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import typing as t
+
+from ..errors import Conflict
+from .base import Document, Write
+from .vault_content import WRITES, due_text, pack, unpack
+from .vault_engine import KVEngine
+
+
+class _Seen(t.NamedTuple):
+    """What is known of a version of a document."""
+
+    version: int
+    due: int
+    #: The marks of its last writes, the newest last.
+    writes: tuple[str, ...]
+
+
+class Singles:
+    """Documents by path, one secret each."""
+
+    def __init__(self, engine: KVEngine) -> None:
+        self._engine = engine
+        self._seen: dict[str, _Seen] = {}
+
+    def read(self, path: str) -> tuple[Document, int] | None:
+        """Return a document and when it is due, or None."""
+        secret = self._engine.read(path)
+        if secret is None:
+            return None
+        content = unpack(secret, self._engine.shown(path))
+        self._seen[path] = _Seen(content.version, content.due, content.writes)
+        return Document(path, content.data, content.version), content.due
+
+    def write(self, write: Write) -> None:
+        """Write a document if it still has the version that is expected, else raise Conflict."""
+        seen = self._look(write.path, write.version) if write.version else None
+        before = seen.due if seen else None
+        old = _due_path(write.path, before) if before is not None else None
+        new = _due_path(write.path, write.due)
+        # At every instant the earliest time that names tell must not be later than the truth. So the name for a write
+        # that is refused stays: it may be that of the other one, and goes when the document has gone.
+        sooner = before is None or write.due < before
+        if sooner and new is not None and new != old:
+            self._put_name(new)
+        if sooner and new is None and old is not None:
+            self._engine.destroy(old)
+        if not self.put_document(write, seen.writes if seen else ()):
+            # Whoever has written on top of it has seen to the names; to remove one now could remove theirs.
+            return
+        if not sooner and new is not None and new != old:
+            self._put_name(new)
+        if old is not None and old != new:
+            self._engine.destroy(old)
+
+    def put_document(self, write: Write, before: t.Sequence[str]) -> bool:
+        """Write a document without its name; returns whether it is still the newest version, as far as is known."""
+        mark = secrets.token_urlsafe(6)
+        writes = (*before, mark)[-WRITES:]
+        try:
+            self._engine.put(write.path, pack(json.dumps(write.data), write.due, writes), write.version)
+        except Conflict:
+            # It may be this very write, made by a request whose answer got lost; and others may have written on top of it.
+            self._seen.pop(write.path, None)
+            seen = self._look(write.path)
+            if seen is None or mark not in seen.writes:
+                raise
+            return seen.writes[-1] == mark
+        self._seen[write.path] = _Seen(write.version + 1, write.due, writes)
+        return True
+
+    def delete(self, path: str) -> None:
+        """Remove a document and the name of its time."""
+        seen = self._look(path)
+        self._engine.destroy(path)
+        self._seen.pop(path, None)
+        name = _due_path(path, seen.due) if seen else None
+        if name is not None:
+            self._engine.destroy(name)
+
+    def _look(self, path: str, version: int | None = None) -> _Seen | None:
+        """Return what is known of a document as it is, or was at a version, as far as it is there."""
+        seen = self._seen.get(path)
+        if seen is None or version not in (None, seen.version):
+            self._seen.pop(path, None)
+            self.read(path)
+            seen = self._seen.get(path)
+        return seen
+
+    def _put_name(self, path: str) -> None:
+        """Write the name of a time, if it is not there yet."""
+        with contextlib.suppress(Conflict):
+            self._engine.put(path, {}, 0)
+
+
+def _due_path(path: str, due: int) -> str | None:
+    """Return the secret whose name tells when a document is due; None if that is at any time."""
+    return f"{path}.{due_text(due)}" if due else None

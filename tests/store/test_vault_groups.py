@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documents that share a secret in Vault: many writers, lost answers, crashes, and what is left of those that have ended."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import secrets
+import threading
+import time
+import typing as t
+from concurrent.futures import ThreadPoolExecutor
+
+import hvac
+import pytest
+from gateway import Opened, Proxy, base_of
+from surveys import Summary, summary
+from surveys import due as due_of
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import random_text
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_group import GROUP_SIZE, place_of
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
+
+if t.TYPE_CHECKING:
+    from bao import Bao
+
+FORK = multiprocessing.get_context("fork")
+NOW = int(time.time())
+DUE = NOW + 7200
+FOLDER = f"leases/{bucket(DUE)}"
+
+
+def secrets_of(bao: Bao, store: VaultKVStore, folder: str = FOLDER) -> list[str]:
+    """Return the names of all secrets in a folder."""
+    try:
+        answer = bao.client().secrets.kv.v2.list_secrets(f"{base_of(store)}/{folder}", mount_point="secret")
+    except hvac.exceptions.InvalidPath:
+        return []
+    return sorted(answer["data"]["keys"])
+
+
+def a_group(store: VaultKVStore, count: int, due: int = DUE) -> list[str]:
+    """Write a group of documents; returns their paths."""
+    group = random_text(8)
+    paths = [f"{FOLDER}/{group}-{random_text(11)}" for _unused in range(count)]
+    if count == 1:
+        paths = [f"{FOLDER}/{store.new_key(FOLDER, due)}"]
+    store.write(*(Write(path, {"n": 1}, 0, due) for path in paths))
+    return paths
+
+
+def increment(store: VaultKVStore, path: str, times: int = 1) -> None:
+    done = 0
+    while done < times:
+        document = store.read(path)
+        assert document
+        try:
+            store.write(Write(path, {"n": document.data["n"] + 1}, document.version, DUE))
+        except Conflict:
+            time.sleep(random.uniform(0, 0.01))
+            continue
+        done += 1
+
+
+def requests_of(act: t.Callable[[], t.Any], proxy: Proxy) -> int:
+    proxy.seen.clear()
+    act()
+    return len(proxy.seen)
+
+
+def test_documents_of_a_group_are_one_secret_and_written_and_read_at_once(
+    opened: Opened, proxy: Proxy, bao: Bao
+) -> None:
+    store = opened()
+    store.check_rights()
+    paths = [f"{FOLDER}/{store.new_key(FOLDER, DUE)}" for _unused in range(40)]
+    assert requests_of(lambda: store.write(*(Write(path, {}, 0, DUE) for path in paths)), proxy) == 1
+    assert len(secrets_of(bao, store)) == 1
+    assert requests_of(lambda: list(store.read_each(paths)), proxy) == 1
+    assert requests_of(lambda: store.delete(*paths[:20]), proxy) == 2
+    assert {one.path for one in opened().scan("leases/")} == set(paths[20:])
+    assert {one.path for one in opened().read_each(paths)} == set(paths[20:])
+
+
+def test_two_processes_write_one_group_at_once(opened: Opened, bao: Bao) -> None:
+    """They never conflict over different documents, and each write of the same one counts once."""
+    store = opened()
+    shared, *own = a_group(store, 5)
+    failures = FORK.SimpleQueue()
+
+    def work(number: int) -> None:
+        try:
+            mine = opened()
+            for _unused in range(10):
+                document = mine.read(own[number])
+                assert document
+                # Not tried again: nobody else writes this one.
+                mine.write(Write(own[number], {"n": document.data["n"] + 1}, document.version, DUE))
+                increment(mine, shared)
+        except BaseException as error:  # noqa: BLE001 - it is reported
+            failures.put(repr(error))
+
+    processes = [FORK.Process(target=work, args=(number,)) for number in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert failures.empty(), failures.get()
+    found = {one.path: one.data["n"] for one in opened().scan("leases/")}
+    assert found == {shared: 41, **dict.fromkeys(own, 11)}
+    assert len(secrets_of(bao, store)) == 1
+
+
+@pytest.mark.parametrize("others", [1, 30, 90])
+@pytest.mark.parametrize("also_mine", [True, False])
+def test_a_write_whose_answer_got_lost_is_found_below_later_ones_of_the_group(
+    opened: Opened, proxy: Proxy, others: int, also_mine: bool
+) -> None:
+    """Others have written the same secret since, and perhaps the same document: it counts once all the same."""
+    store, other = opened(), opened()
+    mine, theirs = a_group(store, 2)
+    assert other.read(mine) and store.read(mine)
+    take, state = proxy.take, {"posts": 0}
+
+    def lost_then_overtaken(request: str) -> t.Any:
+        if not request.startswith("POST /v1/secret/data") or state["posts"] > 1:
+            return None
+        state["posts"] += 1
+        if state["posts"] == 1:
+            return "lose"
+        for number in range(others):
+            increment(other, mine if also_mine and number % 2 == 0 else theirs)
+        return None
+
+    proxy.take = lost_then_overtaken  # type: ignore[method-assign]
+    store.write(Write(mine, {"n": 2}, 1, DUE))
+    proxy.take = take  # type: ignore[method-assign]
+    assert state["posts"] == 2
+    found = {one.path: (one.data["n"], one.version) for one in opened().scan("leases/")}
+    on_mine = (others + 1) // 2 if also_mine else 0
+    assert found == {mine: (2 + on_mine,) * 2, theirs: (1 + others - on_mine,) * 2}
+
+
+def test_a_write_that_was_refused_and_whose_answer_got_lost_is_a_conflict(opened: Opened, proxy: Proxy) -> None:
+    store, other = opened(), opened()
+    mine, _theirs = a_group(store, 2)
+    increment(other, mine)
+    proxy.faults = [("POST /v1/secret/data", "lose", 1)]
+    with pytest.raises(Conflict):
+        store.write(Write(mine, {"n": "wrong"}, 1, DUE))
+    document = opened().read(mine)
+    assert document and document.data == {"n": 2}
+
+
+def test_a_new_document_whose_answer_got_lost_is_there_once(opened: Opened, proxy: Proxy) -> None:
+    store = opened()
+    for fault in ("lose", "cut"):
+        for _unused in range(2):
+            path = f"{FOLDER}/{store.new_key(FOLDER, DUE)}"
+            proxy.faults = [("POST /v1/secret/data", fault, 2)]
+            store.write(Write(path, {}, 0, DUE))
+            document = opened().read(path)
+            assert document and document.version == 1
+    assert len(list(opened().scan("leases/"))) == 4
+
+
+def test_a_deletion_whose_answer_got_lost_takes_nothing_else_along(opened: Opened, proxy: Proxy) -> None:
+    store, other = opened(), opened()
+    mine, theirs = a_group(store, 2)
+    for method in ("POST /v1/secret/data", "DELETE"):
+        proxy.faults = [(method, "lose", 2)]
+        store.delete(mine)
+        assert [one.path for one in other.scan("leases/")] == [theirs]
+    proxy.faults = [("DELETE", "lose", 2)]
+    store.delete(theirs)
+    assert list(other.scan("leases/")) == []
+
+
+def test_removing_the_last_document_never_takes_a_new_one_along(opened: Opened, bao: Bao) -> None:
+    """One that was to join the group has a secret of its own then."""
+    store, joiner = opened(), opened()
+    (last,) = a_group(store, 1)
+    group = last.rpartition("/")[2].partition("-")[0]
+    joined = f"{FOLDER}/{group}-{random_text(11)}"
+    change = store._groups._change
+
+    def overtaken(*args: t.Any) -> t.Any:
+        store._groups._change = change  # type: ignore[method-assign]
+        joiner.write(Write(joined, {"n": 1}, 0, DUE))
+        return change(*args)
+
+    store._groups._change = overtaken  # type: ignore[method-assign]
+    store.delete(last)
+    assert [one.path for one in opened().scan("leases/")] == [joined]
+    remove = store._groups.remove
+    late = f"{FOLDER}/{group}-{random_text(11)}"
+
+    def after_closing(*args: t.Any) -> None:
+        joiner.write(Write(late, {"n": 1}, 0, DUE))
+        remove(*args)
+
+    store._groups.remove = after_closing  # type: ignore[method-assign]
+    store.delete(joined)
+    assert opened().read(joined) is None
+    document = opened().read(late)
+    assert document and document.data == {"n": 1}
+    assert summary(opened(), "leases/") == Summary(1, DUE)
+    assert due_of(opened(), "leases/", DUE)[0].path == late
+    opened().write(Write(late, {"n": 2}, 1, DUE + 1))
+    opened().delete(late)
+    assert secrets_of(bao, store) == []
+
+
+# Seals
+
+
+def dies_after(store: VaultKVStore, allowed: int) -> None:
+    """Let a store make so many requests and no more."""
+    request, left = store._engine._request, [allowed]
+
+    def dying(*args: t.Any, **options: t.Any) -> t.Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return request(*args, **options)
+
+    store._engine._request = dying  # type: ignore[method-assign]
+
+
+def test_a_full_group_is_not_opened_before_it_is_due(opened: Opened, proxy: Proxy) -> None:
+    store = opened()
+    paths = a_group(store, GROUP_SIZE)
+    fresh = opened()
+    fresh.check_rights()
+    proxy.seen.clear()
+    assert summary(fresh, "leases/") == Summary(GROUP_SIZE, DUE)
+    assert all("list=true" in request for request, _headers in proxy.seen)
+    assert sorted(one.path for one in due_of(fresh, "leases/", DUE)) == sorted(paths)
+    # A change of one is seen by those who look for what is due.
+    store.write(Write(paths[0], {"n": 2}, 1, NOW))
+    assert [one.path for one in due_of(opened(), "leases/", NOW)] == paths[:1]
+    survey = opened().survey("leases/", NOW, tidy=True)
+    assert len(list(survey.due)) == 1 and (survey.later, survey.next_due) == (GROUP_SIZE - 1, DUE)
+
+
+def seal_again(store: VaultKVStore, place: str | None) -> None:
+    """Seal a group as a survey does."""
+    assert place
+    start = f"{place.rpartition('/')[2]}."
+    beside = [name.removeprefix(start) for name in store._engine.names(f"{FOLDER}/") if name.startswith(start)]
+    group = store._groups.load(place)
+    assert group
+    store._groups.seal(group, beside)
+
+
+def dues(store: VaultKVStore, place: str | None) -> dict[str, int]:
+    """Return when each document of a group is due, according to the group itself."""
+    group = store._groups.load(str(place))
+    return {document.path: due for document, due in group.documents()} if group else {}
+
+
+CHANGES: dict[str, t.Callable[[VaultKVStore, list[str]], None]] = {
+    "sooner": lambda store, paths: store.write(Write(paths[0], {"n": 2}, 1, NOW)),
+    "later": lambda store, paths: store.write(*(Write(path, {"n": 2}, 1, DUE + 5000) for path in paths)),
+    "one more": lambda store, paths: store.write(
+        Write(f"{paths[0].rpartition('-')[0]}-{random_text(11)}", {"n": 1}, 0, NOW)
+    ),
+    "one less": lambda store, paths: store.delete(paths[0]),
+    "none left": lambda store, paths: store.delete(*paths),
+    "sealed anew": lambda store, paths: seal_again(store, place_of(paths[0])),
+}
+
+
+@pytest.mark.parametrize("change", sorted(CHANGES))
+@pytest.mark.parametrize("first", [None, "later"])
+def test_a_crash_between_a_name_and_its_group_hides_nothing(
+    opened: Opened, bao: Bao, change: str, first: str | None
+) -> None:
+    """After any number of requests of a change, what a survey says is what there is: never too late, and exactly counted."""
+    finished = False
+    for allowed in range(12):
+        store = opened()
+        paths = a_group(store, GROUP_SIZE)
+        if first:
+            if change in ("sooner", "later"):
+                continue
+            CHANGES[first](opened(), paths)
+        store = opened()
+        dies_after(store, allowed)
+        try:
+            CHANGES[change](store, paths)
+            finished = True
+        except KeyboardInterrupt:
+            pass
+        fresh = opened()
+        truth = dues(fresh, place_of(paths[0]))
+        for now in (NOW, DUE, DUE + 5000):
+            survey = opened().survey("leases/", now, tidy=False)
+            assert sorted(one.path for one in survey.due) == sorted(  # type: ignore[union-attr]
+                path for path, due in truth.items() if due <= now
+            ), (change, allowed)
+            later = [due for due in truth.values() if due > now]
+            assert survey.later == len(later)
+            assert survey.next_due == min(later, default=None)
+        # What is left of it goes with the group, or when somebody tidies.
+        fresh.delete(*truth)
+        assert due_of(opened(), "leases/", NOW) == []
+        assert due_of(opened(), "leases/", NOW) == []
+        assert secrets_of(bao, store) == [], (change, allowed)
+        if finished:
+            break
+    assert finished or (first and change in ("sooner", "later"))
+
+
+def test_a_seal_that_comes_too_late_is_not_believed(opened: Opened) -> None:
+    """Whoever puts it may have been overtaken between the group and the seal."""
+    store, other = opened(), opened()
+    group = random_text(8)
+    paths = [f"{FOLDER}/{group}-{random_text(11)}" for _unused in range(GROUP_SIZE)]
+    put_name = store._groups._put_name
+
+    def overtaken(place: str, name: str) -> None:
+        other.write(Write(paths[0], {"n": 2}, 1, NOW))
+        put_name(place, name)
+
+    store._groups._put_name = overtaken  # type: ignore[method-assign]
+    store.write(*(Write(path, {"n": 1}, 0, DUE) for path in paths))
+    assert [one.path for one in due_of(opened(), "leases/", NOW)] == paths[:1]
+
+
+def test_one_who_seals_and_one_who_writes_exclude_each_other(opened: Opened) -> None:
+    """However they meet, what is due is found and counted."""
+    store = opened()
+    paths = a_group(store, GROUP_SIZE)
+    over = threading.Event()
+
+    def write() -> None:
+        mine = opened()
+        for turn in range(1, 16):
+            mine.write(Write(paths[0], {"n": turn}, turn, NOW if turn % 2 else DUE))
+        over.set()
+
+    def seal() -> None:
+        mine = opened()
+        while not over.is_set():
+            seal_again(mine, place_of(paths[0]))
+
+    with ThreadPoolExecutor(3) as pool:
+        for work in [pool.submit(write), pool.submit(seal), pool.submit(seal)]:
+            work.result()
+    survey = opened().survey("leases/", NOW, tidy=True)
+    assert [one.path for one in survey.due] == paths[:1]  # type: ignore[union-attr]
+    assert survey.later == GROUP_SIZE - 1
+
+
+def test_many_groups_that_nobody_has_filled_are_sealed_by_a_survey(opened: Opened, proxy: Proxy) -> None:
+    store = opened()
+    for _unused in range(12):
+        a_group(store, 3)
+    assert summary(opened(), "leases/") == Summary(36, DUE)
+    assert due_of(opened(), "leases/", NOW) == []
+    fresh = opened()
+    fresh.check_rights()
+    proxy.seen.clear()
+    assert summary(fresh, "leases/") == Summary(36, DUE)
+    assert all("list=true" in request for request, _headers in proxy.seen)
+
+
+# Many
+
+
+def test_100000_live_documents_cost_an_idle_survey_little(opened: Opened, proxy: Proxy) -> None:
+    """Nothing is opened, and the count is exact. The documents are small, since they do not matter."""
+    store, count = opened(), 100_000
+    groups = -(-count // GROUP_SIZE)
+
+    def fill(number: int) -> None:
+        size = min(GROUP_SIZE, count - number * GROUP_SIZE)
+        group = random_text(8)
+        paths = [f"{FOLDER}/{group}-{random_text(11)}" for _unused in range(size)]
+        store.write(*(Write(path, {}, 0, DUE + number) for path in paths))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(fill, range(groups)))
+    fresh = opened()
+    fresh.check_rights()
+    proxy.seen.clear()
+    survey = fresh.survey("leases/", NOW, tidy=True)
+    assert list(survey.due) == []
+    assert (survey.later, survey.next_due) == (count, DUE)
+    # The folders, the names of one folder, and the one group that is not full.
+    assert len(proxy.seen) == 3
+
+
+def test_writers_at_the_same_time_rarely_meet(opened: Opened, bao: Bao) -> None:
+    """Each fills groups of its own; all that is written is there."""
+    lines: list[str] = []
+
+    def work(_number: int) -> None:
+        store = opened(lines=lines)
+        for _unused in range(12):
+            path = f"{FOLDER}/{store.new_key(FOLDER, DUE)}"
+            store.write(Write(path, {}, 0, DUE))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    store = opened()
+    assert summary(store, "leases/").count == 96
+    assert len(secrets_of(bao, store)) <= 16
+    refused = [line for line in lines if line.startswith("Vault: POST") and " 400 " in line]
+    assert len(refused) <= 5
+
+
+def test_one_writer_after_another_fills_the_same_group(opened: Opened, bao: Bao) -> None:
+    for _task in range(20):
+        store = opened()
+        store.write(Write(f"{FOLDER}/{store.new_key(FOLDER, DUE)}", {}, 0, DUE))
+    assert len(secrets_of(bao, store)) == 1
+
+
+# What is left of what has ended
+
+
+def test_an_ended_document_is_in_no_version_of_its_group(opened: Opened, bao: Bao) -> None:
+    store, marker = opened(), secrets.token_hex(12)
+    first, *others = a_group(store, 4)
+    key_path = f"{FOLDER}/{first.rpartition('/')[2].partition('-')[0]}-{random_text(11)}"
+    store.write(Write(key_path, {"api_key": marker}, 0, DUE))
+    store.write(Write(key_path, {"ending": 1}, 1, DUE))
+    store.delete(key_path)
+    kv, path = bao.client().secrets.kv.v2, f"{base_of(store)}/{first.rpartition('-')[0]}-"
+    versions = kv.read_secret_metadata(path, mount_point="secret")["data"]
+    assert list(versions["versions"]) == [str(versions["current_version"])]
+    for version in range(1, versions["current_version"] + 1):
+        try:
+            text = json.dumps(kv.read_secret_version(path, version=version, raise_on_deleted_version=False))
+        except hvac.exceptions.InvalidPath:
+            continue
+        assert (marker in text) is False
+    store.delete(first, *others)
+    assert secrets_of(bao, store) == []
