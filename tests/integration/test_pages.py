@@ -57,6 +57,7 @@ STANDS_FOR = {
 }
 #: Blocks that are not run, by page and beginning, and how they are held to what they describe.
 DESCRIPTIONS = {
+    ("docs/design.md", "flowchart"): "the procedure, drawn: tests/unit/crashes holds it",
     ("docs/store.md", "store_path/"): "names of the store: test_vaulted_file.py",
     ("docs/vault.md", "secret/"): "names of the store: test_vault_kv.py",
     (
