@@ -40,7 +40,7 @@ def account(request: pytest.FixtureRequest, double: Double, lab: Lab, mount: Mou
     mount.openai()._sleep = clock.move
     made = double.add_service_account(PROJECT, "workload")
     lab.role(service_account_id=made["id"])
-    return made
+    return {**made, "clock": clock}
 
 
 def clean(mount: Mount, **options: t.Any) -> Data:
@@ -56,7 +56,7 @@ def keys(lab: Lab, account: Data) -> dict[str, str]:
         for key in state["api_keys"]
         if key["service_account_id"] == account["id"]
         and key["name"] != "Secret Key"
-        and (key["expires_at"] is None or key["expires_at"] > state["now"])
+        and (key["expires_at"] is None or key["expires_at"] > account["clock"].time)
     }
 
 
@@ -150,7 +150,7 @@ def test_only_keys_of_the_account_are_looked_at(lab: Lab, mount: Mount, account:
     name = intent.data["lease"]["api_key_name"]
     mount.openai().create_account_key(PROJECT, other["id"], name, None, None)
     clean(mount)
-    assert list(keys(lab, other).values()) == [name]
+    assert list(keys(lab, {**other, "clock": account["clock"]}).values()) == [name]
 
 
 def test_revoked_while_it_is_shared(lab: Lab, mount: Mount, account: Data) -> None:
