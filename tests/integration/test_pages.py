@@ -281,6 +281,7 @@ PREPARE: dict[tuple[str, str], t.Callable[[Reader], None]] = {
 def organization() -> t.Iterator[Double]:
     """OpenAI with the organization and the project that the documentation names."""
     with Double(organization="org-123456", projects=["proj_abc123", PROJECT], secret_marker=MARKER) as double:
+        double.add_service_account("proj_abc123", "workload", id="svc_acct_abc123")
         yield double
 
 

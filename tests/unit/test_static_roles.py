@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import typing as t
 
 import pytest
+from account_keys import keys, untouched
 from double.client import Double
 from lab import PROJECT, Lab
 from unit.conftest import Crash as Crashed
-from unit.test_account_keys import clean, keys, untouched
+from unit.test_account_keys import clean
 from unit.test_leases import opens_models
 from wording import sentence
 
@@ -288,9 +290,17 @@ def whole(lab: Lab, mount: Mount, account: Data, strategy: str) -> None:
         assert {one["id"] for one in lab.double.state()["service_accounts"]} == {creds["service_account_id"]}
 
 
-@STRATEGIES
-@OVERLAPS
-@pytest.mark.parametrize("carried_on_by", ["rotation", "cleanup"])
+#: The rest takes minutes.
+_QUICK = {("new_key", 600, "cleanup"), ("new_account", 0, "rotation")}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "overlap", "carried_on_by"),
+    [
+        pytest.param(*one, marks=() if one in _QUICK else pytest.mark.long)
+        for one in itertools.product(("new_key", "new_account"), (0, 600), ("rotation", "cleanup"))
+    ],
+)
 def test_a_crash_at_any_write(
     lab: Lab,
     mount: Mount,
@@ -445,9 +455,9 @@ def test_a_clock_that_was_wrong(mount: Mount, account: Data, clock: Clock, moved
 def test_what_a_static_role_uses_stays(lab: Lab, mount: Mount, account: Data) -> None:
     write(mount, account, project="lab", project_id=None)
     lab.role(project_id=PROJECT)
-    with pytest.raises(OpenAICredsError, match="static roles.*Data.Science"):
+    with pytest.raises(OpenAICredsError, match=r"static roles.*Data\.Science"):
         delete_project(mount, "lab", dry_run=False)
-    with pytest.raises(OpenAICredsError, match="static roles.*Data.Science") as refused:
+    with pytest.raises(OpenAICredsError, match=r"static roles.*Data\.Science") as refused:
         delete_config(mount, force=False, dry_run=False)
     assert "force" in sentence(refused.value)
     delete_static_role(mount, "Data.Science", dry_run=False)
