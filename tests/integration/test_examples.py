@@ -188,6 +188,9 @@ def test_an_example_runs_and_prints_no_key(lab: Lab, example: Example, request: 
     if not example.does("openai_role") and not example.does("configure"):
         for name in ("my-role", "model-reader"):
             lab.role(name, project_id="proj_abc123")
+    if "openai_static_creds" in example.text:
+        static = {"service_account_id": "svc_acct_abc123", "project": "my-project"}
+        prepare(lab, "ephemeral.openai.openai_static_role", name="data-science", **static)
     if "research" in example.text and not configures:
         key = {"admin_api_key": double.admin_key, "api_endpoint": double.url}
         role = {"name": "my-role", "project_id": "proj_abc123"}

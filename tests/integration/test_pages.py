@@ -332,6 +332,7 @@ def _as_the_quickstart_leaves_it(reader: Reader) -> None:
     folder.mkdir()
     (folder / "vault-password").write_text(VAULT_PASSWORD)
     (folder / "ansible.cfg").write_text("[defaults]\nvault_password_file = ./vault-password\n")
+    lab.double.add_service_account("proj_abc123", "workload", id="svc_acct_abc123")
     lab.configure(project_id="proj_abc123")
     lab.role("model-reader", project_id="proj_abc123")
     tasks = [

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from ..definitions.change import Outcome
+from ..definitions.static_roles import STATIC_ROLES
 from ..durations import rfc3339
 from ..errors import ApiError, OpenAICredsError
 from ..leases.find import records
@@ -167,6 +168,11 @@ def delete_config(mount: Mount, *, force: bool, dry_run: bool) -> Outcome:
 
     def change(data: Data) -> bool:
         if not force:
+            if static_roles := sorted(data.get(STATIC_ROLES) or mount.definitions(STATIC_ROLES)):
+                raise OpenAICredsError(
+                    f"mount {mount.name!r} still has static roles ({', '.join(static_roles[:_NAMED])}); delete them first, or "
+                    "use force: true"
+                )
             _refuse_if_in_use(mount, "")
             refuse_unfinished(mount, read_rotation(data), "")
         data.pop("rotation", None)

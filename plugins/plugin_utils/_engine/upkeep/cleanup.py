@@ -26,6 +26,8 @@ from ..leases.refusal import RefusedLease, all_refusals
 from ..leases.revoke import revoke
 from ..mount import Mount
 from ..rotation.admin_key import recover
+from ..rotation.static_role import recover_static_role
+from ..rotation.static_state import unfinished
 from ..run.processes import is_running
 from ..store.base import Data, Stored, Survey
 
@@ -53,6 +55,7 @@ def cleanup(
     if unconfigured:
         result["unconfigured"] = unconfigured
     _recover_rotation(mount, grace, dry_run, result)
+    _recover_static_roles(mount, grace, dry_run or unconfigured is not None, result)
     todo = _look(mount, grace, dry_run, result)
     of_runs, without_lease = _leases_of_runs(mount, todo.over, grace, result)
     left = _Recovery(mount, orphans, dry_run, result).run([*todo.interrupted, *without_lease], todo.watches, limit)
@@ -240,6 +243,21 @@ def _recover_rotation(mount: Mount, grace: int, dry_run: bool, result: Data) -> 
     ]
     if report.unfinished:
         result["failed"].append({"lease_id": None, "admin_api_key_id": None, "error": report.unfinished})
+
+
+def _recover_static_roles(mount: Mount, grace: int, dry_run: bool, result: Data) -> None:
+    """Finish what rotations and deletions of static roles have left."""
+    if dry_run:
+        return
+    try:
+        for name in list(unfinished(mount, lambda error: _add_unreadable(result, error))):
+            try:
+                # What would not end is on record, and told of with the other refusals.
+                recover_static_role(mount, name, grace)
+            except OpenAICredsError as error:
+                result["failed"].append({"lease_id": f"{mount.name}/static/{name}", "error": str(error)})
+    except StoreError as error:
+        _add_unreadable(result, error)
 
 
 def _is_issued(mount: Mount, intent: Intent) -> bool:

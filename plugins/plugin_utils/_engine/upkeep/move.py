@@ -30,12 +30,13 @@ from ..leases.refusal import REFUSALS, all_refusals
 from ..mount import DEFINITIONS, Mount
 from ..names import random_text
 from ..rotation.state import read_rotation
+from ..rotation.static_state import STATIC, UNFINISHED
 from ..run.processes import is_running, this_process, this_run
 from ..store.base import MOVED, Data, Document, Write, readable
 
 _BATCH = 256
 #: What there is of a mount beside its definitions.
-_FOLDERS = (LEASES, REFUSALS, INTENTS, CLAIMS, WATCHES)
+_FOLDERS = (LEASES, REFUSALS, INTENTS, CLAIMS, WATCHES, STATIC, UNFINISHED)
 
 
 def move(source: Mount, target: Mount, *, to: str, grace: int, dry_run: bool) -> int | None:
