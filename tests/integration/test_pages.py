@@ -65,6 +65,7 @@ DESCRIPTIONS = {
     ): "each login is tried in test_vault_login.py; the names are checked here",
     ("docs/vault.md", '{"fields":'): "AWX: its own rules are in test_awx.py",
     ("docs/vault.md", '{"env":'): "AWX: its own rules are in test_awx.py",
+    ("docs/library.md", "sequenceDiagram"): "a diagram of what test_library.py tries",
 }
 #: Commands whose purpose is to show a key.
 SHOWS_KEYS = ("ansible-vault view", "ansible localhost -m ansible.builtin.debug")

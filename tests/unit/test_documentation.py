@@ -67,6 +67,17 @@ CONTRACT: dict[str, dict[str, t.Any]] = {
     "openai_creds": {"name": None, "ttl": None, "count": 1},
     "openai_lease": {"lease_id": None, "prefix": None, "state": "revoked", "increment": None, "force": False},
     "openai_lease_info": {"lease_id": None, "prefix": None, "role": None, "expiring_within": None, "status": None},
+    "openai_library_set": {
+        "name": None,
+        "project": None,
+        "project_id": None,
+        "service_account_names": None,
+        "max_ttl": "24h",
+        "state": "present",
+    },
+    "openai_library_set_info": {"name": None},
+    "openai_library_checkout": {"name": None, "ttl": "1h", "service_account": None},
+    "openai_library_checkin": {"name": None, "service_account_id": None, "service_account": None, "force": False},
     "openai_cleanup": {"orphans": "report", "max_concurrency": 16, "limit": None, "grace": "10m"},
 }
 

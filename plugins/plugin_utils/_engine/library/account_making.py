@@ -63,7 +63,7 @@ class AccountIntent:
 class AccountMaking(Making):
     """One account, by this process or left by another one."""
 
-    what = "service account"
+    failed = "service account creation failed"
     #: It ends with its set.
     ends_at = sys.maxsize
 
@@ -196,7 +196,7 @@ def make_account(mount: Mount, library_set: LibrarySet, account: str, replaces: 
             return str(make(making).thing.id)
         except Unanswered as error:
             problem = error
-    raise OpenAICredsError(f"{making.what} creation failed {_ROUNDS} times, lastly: {problem}")
+    raise OpenAICredsError(f"{making.failed} {_ROUNDS} times, lastly: {problem}")
 
 
 def account_intents(
