@@ -267,7 +267,7 @@ def test_deleted_while_it_is_checked_out(lab: Lab, pool: Mount) -> None:
 
 def test_another_refusal_gives_the_account_back(lab: Lab, pool: Mount) -> None:
     lab.double.fault(kind="refuse", status=403, message="a policy", method="POST", path="/api_keys$", times=1)
-    with pytest.raises(OpenAICredsError, match="API key creation failed.*a policy"):
+    with pytest.raises(OpenAICredsError, match=r"API key creation failed.*a policy"):
         check_out(pool, "pool", 600, "one")
     assert status(pool)["available_accounts"] == 2 and lab.accounts() == {"one", "two"}
     assert check_out(pool, "pool", 600, "one")
@@ -401,7 +401,7 @@ def test_a_check_out_that_was_taken_over_gives_its_key_back(
 
     with monkeypatch.context() as patch:
         patch.setattr(OpenAI, "create_account_key", slow)
-        with pytest.raises(OpenAICredsError, match="already checked out|no available"):
+        with pytest.raises(OpenAICredsError, match=r"already checked out|no available"):
             check_out(pool, "pool", 600, "one")
     assert live_keys(lab) == [] and status(pool)["available_accounts"] == 2
 
@@ -418,7 +418,7 @@ def test_a_gateway_that_makes_a_key_all_the_same(lab: Lab, mount: Mount, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(transport, "call", call)
-        with pytest.raises(OpenAICredsError, match="service account creation failed.*none was asked for"):
+        with pytest.raises(OpenAICredsError, match=r"service account creation failed.*none was asked for"):
             write(mount, "one")
     assert lab.accounts() == set() and lab.double.state()["api_keys"] == []
 
