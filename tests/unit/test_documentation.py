@@ -24,7 +24,7 @@ STORE = {
 KEYS = ("type", "required", "default", "choices", "elements", "aliases")
 #: What documentation cannot say.
 NO_LOG = {"admin_api_key", "token", "secret_id", "password", "jwt"}
-DEFINING = {"openai_config", "openai_project", "openai_role"}
+DEFINING = {"openai_config", "openai_library_set", "openai_project", "openai_role"}
 
 #: What the contract says that users may type: option, default.
 CONTRACT: dict[str, dict[str, t.Any]] = {
