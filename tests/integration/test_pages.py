@@ -68,6 +68,7 @@ DESCRIPTIONS = {
     ("docs/vault.md", '{"env":'): "AWX: its own rules are in test_awx.py",
     ("docs/schedule.md", "- name: Schedule the upkeep"): "needs root and systemd: the role is run in test_schedule.py",
     ("docs/deliver.md", "[Service]"): "the format is that of the file in test_deliver.py",
+    ("docs/library.md", "sequenceDiagram"): "a diagram of what test_library.py tries",
 }
 #: Commands whose purpose is to show a key.
 SHOWS_KEYS = ("ansible-vault view", "ansible localhost -m ansible.builtin.debug")
