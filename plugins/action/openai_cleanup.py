@@ -32,7 +32,9 @@ class ActionModule(OpenAIAction):
             dry_run=self.check_mode,
         )
         unconfigured = result.pop("unconfigured", None)
-        result["changed"] = any(result[name] for name in ("revoked", "recovered", "rotated", "admin_api_keys"))
+        result["changed"] = any(
+            result[name] for name in ("revoked", "checked_in", "recovered", "rotated", "admin_api_keys")
+        )
         if unconfigured and self.check_mode:
             result["warnings"] = self.unconfigured(mount)
         if warning := expiry_warning(mount.config(), mount.now()):
@@ -47,6 +49,8 @@ class ActionModule(OpenAIAction):
             first = failures[0]["lease_id"] or "one that cannot be read"
             if "admin_api_key_id" in failures[0]:
                 first = f"admin key {failures[0]['admin_api_key_id'] or 'of a rotation'}"
+            elif "service_account_id" in failures[0]:
+                first = f"service account {failures[0]['service_account_id']}"
             msg = f"{len(failures)} lease(s) or admin key(s) would not go; the first, {first}: {failures[0]['error']}"
             result.update(failed=True, msg=msg)
         return result

@@ -77,7 +77,9 @@ checked_in:
   type: list
   elements: str
 recovered:
-  description: Ids of the leases whose interrupted work was finished or taken back.
+  description:
+    - Ids of the leases whose interrupted work was finished or taken back.
+    - An account of a library set whose making or deletion was finished is named like C(openai/library/my-set/my-account).
   returned: always
   type: list
   elements: str
@@ -103,6 +105,7 @@ failures:
   description:
     - What could not be ended, and why. It is not called C(failed), since Ansible uses that name for whether the task failed.
     - For an admin key, C(lease_id) is null and C(admin_api_key_id) is its id.
+    - For an account that a library set has dropped, C(lease_id) is null and C(service_account_id) is its id.
     - For what cannot be read in the store, C(lease_id) is null and C(error) names the place.
   returned: always
   type: list

@@ -229,7 +229,7 @@ class State:
         return {
             "organization": self.start.organization,
             "clock_offset": self.clock_offset,
-            "now": self.now(),
+            "frozen_at": self.frozen_at,
             "settings": vars(self.settings),
             "projects": [project.as_json() for project in self.projects],
             "service_accounts": [account.facts() for project in self.projects for account in project.accounts],

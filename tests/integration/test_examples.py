@@ -114,6 +114,9 @@ DEFAULTS: dict[str, dict[str, t.Any]] = {
         "state": "present",
     },
     "openai_creds": {"count": 1},
+    "openai_library_set": {"max_ttl": "24h", "state": "present"},
+    "openai_library_checkout": {"ttl": "1h"},
+    "openai_library_checkin": {"force": False},
     "openai_cleanup": {"orphans": "report", "max_concurrency": 16, "grace": "10m"},
 }
 LOOKUPS = {"openai_creds": {"ttl", "reuse", "min_remaining"}, "openai_static_creds": set()}
@@ -188,6 +191,12 @@ def test_an_example_runs_and_prints_no_key(lab: Lab, example: Example, request: 
     if not example.does("openai_role") and not example.does("configure"):
         for name in ("my-role", "model-reader"):
             lab.role(name, project_id="proj_abc123")
+    if "openai_static_creds" in example.text:
+        static = {"service_account_id": "svc_acct_abc123", "project": "my-project"}
+        prepare(lab, "ephemeral.openai.openai_static_role", name="data-science", **static)
+    if "openai_library_check" in example.text:
+        pool = {"name": "shared-pool", "project": "my-project", "service_account_names": ["account-1", "account-2"]}
+        prepare(lab, "ephemeral.openai.openai_library_set", max_ttl="72h", **pool)
     if "research" in example.text and not configures:
         key = {"admin_api_key": double.admin_key, "api_endpoint": double.url}
         role = {"name": "my-role", "project_id": "proj_abc123"}
@@ -363,6 +372,8 @@ def test_every_message_is_explained() -> None:
         "project has roles that use it, cannot delete",
         "service account creation failed",
         "API key creation failed",
+        "no available service accounts in library",
+        "service account is already checked out",
     ],
 )
 def test_what_users_of_the_vault_plugin_search_for_is_found(phrase: str) -> None:

@@ -96,6 +96,7 @@ def test_everything_once_and_again(lab: Lab) -> None:
         "name": "my-role",
         "project": "web",
         "project_id": None,
+        "service_account_id": None,
         "service_account_name_template": "vault-{{.RoleName}}-{{.RandomSuffix}}",
         "service_account_description": "Service account created by ephemeral.openai",
         "ttl": 3600,

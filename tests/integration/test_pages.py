@@ -68,6 +68,7 @@ DESCRIPTIONS = {
     ("docs/vault.md", '{"env":'): "AWX: its own rules are in test_awx.py",
     ("docs/schedule.md", "- name: Schedule the upkeep"): "needs root and systemd: the role is run in test_schedule.py",
     ("docs/deliver.md", "[Service]"): "the format is that of the file in test_deliver.py",
+    ("docs/library.md", "sequenceDiagram"): "a diagram of what test_library.py tries",
 }
 #: Commands whose purpose is to show a key.
 SHOWS_KEYS = ("ansible-vault view", "ansible localhost -m ansible.builtin.debug")
@@ -133,7 +134,8 @@ class Reader:
             return text
         text = text.replace("https://vault.example.com:8200", self.bao.address)
         text = text.replace("7d9c2a64-0000-0000-0000-000000000000", self.session.env.get("ROLE_ID", ""))
-        return text.replace("aosn/q-0tovu96ourh3qvoag7", self.session.env.get("LEASE", ""))
+        group, _dash, key = self.session.env.get("LEASE", "").partition("-")
+        return text.replace("aosn/q0tovu96-", f"{group}-").replace("ourh3qvoag7", key)
 
     def _configure(self, text: str) -> None:
         """Add settings to ansible.cfg."""
@@ -331,6 +333,7 @@ def _as_the_quickstart_leaves_it(reader: Reader) -> None:
     folder.mkdir()
     (folder / "vault-password").write_text(VAULT_PASSWORD)
     (folder / "ansible.cfg").write_text("[defaults]\nvault_password_file = ./vault-password\n")
+    lab.double.add_service_account("proj_abc123", "workload", id="svc_acct_abc123")
     lab.configure(project_id="proj_abc123")
     lab.role("model-reader", project_id="proj_abc123")
     tasks = [

@@ -24,6 +24,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.re
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_group import place_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.move import move
 
@@ -45,6 +46,7 @@ def damage(lab: Lab, path: str, how: int = 0) -> str:
         size = file.stat().st_size
         file.write_bytes((b"\0" * size, file.read_bytes()[: size // 2], b"not vaulted")[how % 3])
         return str(file)
+    path = place_of(path) or path
     kv, secret = lab.vault.admin().secrets.kv.v2, f"{lab.kv_path}/openai/{path}"
     if how % 3 == 0:
         kv.delete_latest_version_of_secret(secret, mount_point="secret")

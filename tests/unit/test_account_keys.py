@@ -6,6 +6,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from account_keys import keys, untouched
 from double.client import Double
 from lab import PROJECT, Lab
 from on_record import kinds
@@ -46,25 +47,6 @@ def account(request: pytest.FixtureRequest, double: Double, lab: Lab, mount: Mou
 def clean(mount: Mount, **options: t.Any) -> Data:
     defaults = {"orphans": "delete", "max_concurrency": 4, "limit": None, "grace": 600, "dry_run": False}
     return cleanup(mount, **{**defaults, **options})
-
-
-def keys(lab: Lab, account: Data) -> dict[str, str]:
-    """Return the keys of the account that work, but for the one that somebody else has made: id to name."""
-    state = lab.double.state()
-    return {
-        key["id"]: key["name"]
-        for key in state["api_keys"]
-        if key["service_account_id"] == account["id"]
-        and key["name"] != "Secret Key"
-        and (key["expires_at"] is None or key["expires_at"] > state["now"])
-    }
-
-
-def untouched(lab: Lab, account: Data) -> bool:
-    """Say whether the account and the key that somebody else has made are as they were."""
-    state = lab.double.state()
-    foreign = [key for key in state["api_keys"] if key["name"] == "Secret Key"]
-    return "workload" in lab.accounts() and len(foreign) == 1 and foreign[0]["expires_at"] is None
 
 
 @pytest.mark.parametrize("scopes", [None, ["api.model.read"]])

@@ -24,7 +24,7 @@ STORE = {
 KEYS = ("type", "required", "default", "choices", "elements", "aliases")
 #: What documentation cannot say.
 NO_LOG = {"admin_api_key", "token", "secret_id", "password", "jwt"}
-DEFINING = {"openai_config", "openai_project", "openai_role"}
+DEFINING = {"openai_config", "openai_library_set", "openai_project", "openai_role", "openai_static_role"}
 
 #: What the contract says that users may type: option, default.
 CONTRACT: dict[str, dict[str, t.Any]] = {
@@ -67,6 +67,31 @@ CONTRACT: dict[str, dict[str, t.Any]] = {
     "openai_creds": {"name": None, "ttl": None, "count": 1},
     "openai_lease": {"lease_id": None, "prefix": None, "state": "revoked", "increment": None, "force": False},
     "openai_lease_info": {"lease_id": None, "prefix": None, "role": None, "expiring_within": None, "status": None},
+    "openai_static_role": {
+        "name": None,
+        "service_account_id": None,
+        "project": None,
+        "project_id": None,
+        "api_key_name": "vault-static-key",
+        "rotation_period": "24h",
+        "ttl": "24h",
+        "rotation_strategy": "new_key",
+        "overlap": "0",
+        "state": "present",
+    },
+    "openai_static_role_info": {"name": None},
+    "openai_static_creds": {"name": None, "rotate": "if_due"},
+    "openai_library_set": {
+        "name": None,
+        "project": None,
+        "project_id": None,
+        "service_account_names": None,
+        "max_ttl": "24h",
+        "state": "present",
+    },
+    "openai_library_set_info": {"name": None},
+    "openai_library_checkout": {"name": None, "ttl": "1h", "service_account": None},
+    "openai_library_checkin": {"name": None, "service_account_id": None, "service_account": None, "force": False},
     "openai_cleanup": {"orphans": "report", "max_concurrency": 16, "limit": None, "grace": "10m"},
 }
 

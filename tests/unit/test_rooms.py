@@ -17,6 +17,7 @@ ORDER = (
     "_ansible",
     "_engine/upkeep",
     "_engine/config",
+    "_engine/library",
     "_engine/rotation",
     "_engine/leases",
     "_engine/definitions",

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 import typing as t
@@ -44,6 +45,11 @@ def check_openai_id(value: t.Any, option: str) -> str:
 def random_text(length: int) -> str:
     """Return unguessable lowercase letters and digits."""
     return "".join(secrets.choice(_ALPHABET) for _unused in range(length))
+
+
+def path_part(name: str) -> str:
+    """Return a name, which may have capitals and other characters, as a part of a path in the store."""
+    return base64.b32encode(name.encode()).decode().rstrip("=").lower()
 
 
 def base36(number: int, width: int) -> str:

@@ -11,9 +11,11 @@ from dataclasses import replace
 from functools import partial
 
 from ..definitions.change import Outcome
+from ..definitions.static_roles import STATIC_ROLES
 from ..durations import rfc3339
 from ..errors import ApiError, OpenAICredsError
 from ..leases.find import records
+from ..library.accounts import count_accounts
 from ..mount import Mount
 from ..mount_config import MountConfig, read_config
 from ..names import check_openai_id
@@ -167,6 +169,11 @@ def delete_config(mount: Mount, *, force: bool, dry_run: bool) -> Outcome:
 
     def change(data: Data) -> bool:
         if not force:
+            if static_roles := sorted(data.get(STATIC_ROLES) or mount.definitions(STATIC_ROLES)):
+                raise OpenAICredsError(
+                    f"mount {mount.name!r} still has static roles ({', '.join(static_roles[:_NAMED])}); delete them first, or "
+                    "use force: true"
+                )
             _refuse_if_in_use(mount, "")
             refuse_unfinished(mount, read_rotation(data), "")
         data.pop("rotation", None)
@@ -207,6 +214,8 @@ def _left_behind(mount: Mount, config: MountConfig, rotation: Rotation) -> t.Ite
     if leases:
         named = ", ".join(sorted(leases)[:_NAMED]) + (f" and {len(leases) - _NAMED} more" if leases[_NAMED:] else "")
         yield f"{len(leases)} lease(s) live on, configure the mount again to revoke them or clean them up: {named}"
+    if accounts := count_accounts(mount):
+        yield f"{accounts} library account(s) live on, configure the mount again to delete their library sets"
 
 
 def _refuse_if_in_use(mount: Mount, why: str) -> None:
@@ -220,6 +229,11 @@ def _refuse_if_in_use(mount: Mount, why: str) -> None:
     if in_use:
         raise OpenAICredsError(
             f"{why} mount {mount.name!r} still has {in_use} lease(s); revoke them first, or use force: true".strip()
+        )
+    if accounts := count_accounts(mount):
+        raise OpenAICredsError(
+            f"{why} mount {mount.name!r} still has {accounts} library account(s); delete its library sets first, or use "
+            "force: true".strip()
         )
 
 

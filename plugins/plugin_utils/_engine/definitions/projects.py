@@ -13,7 +13,7 @@ from ..store.base import Data
 from .change import Outcome, delete_definition, write_definition
 
 #: The sections of the definitions whose entries may name a project.
-_USERS = {"roles": "roles"}
+_USERS = {"roles": "roles", "static_roles": "static roles", "library_sets": "library sets"}
 
 
 def write_project(

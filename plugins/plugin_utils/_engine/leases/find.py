@@ -109,17 +109,22 @@ def find_record(mount: Mount, lease_id: str, unreadable: OnUnreadable = refuse_u
     """Return one lease by its id, or None: there is none, or it is in what cannot be read."""
     if not lease_id.startswith(f"{mount.name}/"):
         raise OpenAICredsError(f"lease_id: {quoted(lease_id)} is not of this mount, {mount.name!r}")
-    stored = next(read_leases(mount, [lease_id], unreadable), None)
-    if (stored is None or stored.value.ending) and (refused := find_refusal(mount, lease_id, unreadable)):
-        return Record(refused.value.lease, "failed", stored, refused)
-    if stored:
-        return stored_record(stored, mount.now())
+    if record := find_issued(mount, lease_id, unreadable):
+        return record
     # It may be being issued, which is recorded under another key.
     found = next(
         (one for one in _issuing(mount, unreadable) if t.cast(Lease, one.value.lease).lease_id == lease_id), None
     )
     mount.check_is_here()
     return Record(t.cast(Lease, found.value.lease), "pending", issuing=found) if found else None
+
+
+def find_issued(mount: Mount, lease_id: str, unreadable: OnUnreadable = refuse_unreadable) -> Record | None:
+    """Return one lease by its id if it has been issued and has not ended."""
+    stored = next(read_leases(mount, [lease_id], unreadable), None)
+    if (stored is None or stored.value.ending) and (refused := find_refusal(mount, lease_id, unreadable)):
+        return Record(refused.value.lease, "failed", stored, refused)
+    return stored_record(stored, mount.now()) if stored else None
 
 
 def active_records(mount: Mount, lease_ids: t.Iterable[str]) -> list[Record]:

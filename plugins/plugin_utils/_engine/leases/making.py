@@ -86,9 +86,14 @@ class LeaseMaking(Making):
         except ApiError as error:
             if error.status != 404:
                 raise
+            way_out = "give openai_role one that is"
+            if self.lease.static_role:
+                way_out = (
+                    "give openai_static_role one that is, or rotation_strategy: new_account, and run openai_static_creds with "
+                    "rotate: always"
+                )
             raise ApiError(
-                f"service_account_id: {account_id} is not, or no longer, an account of {project_id}; give openai_role one that "
-                f"is: {error}",
+                f"service_account_id: {account_id} is not, or no longer, an account of {project_id}; {way_out}: {error}",
                 status=404,
             ) from None
 

@@ -58,8 +58,18 @@ def refusal_path(lease_id: str) -> str:
 
 def refuse_lease(mount: Mount, lease: Lease, before: Stored[RefusedLease] | None, error: str) -> Write:
     """Return the record of one more refusal to end a lease."""
-    refusal = refused_again(before.value.refusal if before else None, error, mount.now())
+    refusal = refused_again(before.value.refusal if before else None, with_way_out(lease, error), mount.now())
     return RefusedLease(lease.for_ending(None), refusal).write(before.version if before else 0)
+
+
+def with_way_out(lease: Lease, error: str) -> str:
+    """Return why a lease would not end, with what a user can do about it beside trying again."""
+    if not (lease.static_role and lease.api_key_name):
+        return error
+    return (
+        f"{error}; if OpenAI goes on refusing to end keys of {lease.service_account_id}, set rotation_strategy: new_account "
+        f"for static role {lease.static_role!r} and rotate it: the account is deleted then, with its keys"
+    )
 
 
 def find_refusal(

@@ -99,6 +99,35 @@ class OpenAI:
         except Malformed as error:
             raise ApiError(f"OpenAI's answer cannot be understood: {error}", may_have_happened=True) from None
 
+    def create_account_only(self, project_id: str, name: str) -> str:
+        """Create an account without a key, which may do nothing yet; returns its id."""
+        body: Answer = {"name": name, "create_service_account_only": True}
+        answer = self._transport.call("POST", f"{_project(project_id)}/service_accounts", body=body, create=True)
+        try:
+            account_id = field(answer, "id", str)
+        except Malformed as error:
+            raise ApiError(f"OpenAI's answer cannot be understood: {error}", may_have_happened=True) from None
+        if answer.get("api_key") is not None:
+            # Nobody is to have it, so it has to go with its account, which is found by its name.
+            raise ApiError(
+                "OpenAI, or a gateway on the way, has made a key with the account though none was asked for",
+                status=200,
+                may_have_happened=True,
+            )
+        return account_id
+
+    def make_member(self, project_id: str, service_account_id: str, name: str) -> None:
+        """Give an account its name, and the role of a member of its project. It may have been made a moment ago."""
+        path, body = _account(project_id, service_account_id), {"name": name, "role": "member"}
+        for wait in (*_UNKNOWN_WAITS, None):
+            try:
+                self._transport.call("POST", path, body=body)
+                return
+            except ApiError as error:
+                if error.status != 404 or wait is None:
+                    raise
+            self._sleep(wait)
+
     def delete_service_account(self, project_id: str, service_account_id: str, *, prove: bool = True) -> bool:
         """Delete an account and its keys. One that is in no list of its project, or whose project is archived, is deleted.
 

@@ -11,6 +11,7 @@ import itertools
 import typing as t
 from functools import partial
 
+from ..definitions.library_sets import AccountEnding, read_endings
 from ..durations import rfc3339
 from ..errors import ApiError, Conflict, OpenAICredsError, StoreError, UnreadableError
 from ..journal.ending import Ended
@@ -24,8 +25,12 @@ from ..leases.lease import LEASES, Lease, is_being_ended, leases_in, read_lease,
 from ..leases.making import left_issue
 from ..leases.refusal import RefusedLease, all_refusals
 from ..leases.revoke import revoke
+from ..library.account_making import AccountIntent, AccountMaking, account_intents
+from ..library.accounts import end_accounts
 from ..mount import Mount
 from ..rotation.admin_key import recover
+from ..rotation.static_role import recover_static_role
+from ..rotation.static_state import unfinished
 from ..run.processes import is_running
 from ..store.base import Data, Stored, Survey
 
@@ -53,9 +58,12 @@ def cleanup(
     if unconfigured:
         result["unconfigured"] = unconfigured
     _recover_rotation(mount, grace, dry_run, result)
+    _recover_static_roles(mount, grace, dry_run or unconfigured is not None, result)
     todo = _look(mount, grace, dry_run, result)
     of_runs, without_lease = _leases_of_runs(mount, todo.over, grace, result)
-    left = _Recovery(mount, orphans, dry_run, result).run([*todo.interrupted, *without_lease], todo.watches, limit)
+    recovery = _Recovery(mount, orphans, dry_run, result)
+    left = recovery.run([*todo.interrupted, *without_lease], todo.watches, todo.accounts, limit)
+    _end_accounts(mount, max_concurrency, dry_run, result)
 
     # Without an admin key nothing is acted on, but all of it is told.
     left = None if unconfigured else left
@@ -74,7 +82,9 @@ def cleanup(
     done = {one.record.subject for one in ended}
     ended += end(itertools.islice(_due(mount, survey, todo, done, grace, result), left))
 
-    result["revoked"] = sorted(one.record.subject for one in ended if one.error is None)
+    gone = [one.record for one in ended if one.error is None]
+    result["revoked"] = sorted(record.subject for record in gone if not record.lease.library_set)
+    result["checked_in"] = sorted(record.subject for record in gone if record.lease.library_set)
     result["failed"] += [{"lease_id": one.record.subject, "error": one.error} for one in ended if one.error]
     result["failed"] += [{"lease_id": one.value.subject, "error": one.value.refusal.error} for one in todo.waiting]
     if not dry_run:
@@ -98,7 +108,8 @@ def cleanup(
 @dataclasses.dataclass
 class _ToDo:
     """What a look at the records has found, apart from the leases: what was interrupted; names that may still come to;
-    refusals to try again now, and others; claims of runs that are over; claims of runs that go on, whose leases are on record."""
+    refusals to try again now, and others; claims of runs that are over; claims of runs that go on, whose leases are on record;
+    accounts of library sets whose making was interrupted."""
 
     interrupted: list[Stored[Intent]] = dataclasses.field(default_factory=list)
     watches: list[Stored[Watch]] = dataclasses.field(default_factory=list)
@@ -106,6 +117,7 @@ class _ToDo:
     waiting: list[Stored[RefusedLease]] = dataclasses.field(default_factory=list)
     over: list[Stored[Intent]] = dataclasses.field(default_factory=list)
     kept: list[Stored[Intent]] = dataclasses.field(default_factory=list)
+    accounts: list[Stored[AccountIntent]] = dataclasses.field(default_factory=list)
 
 
 def _look(mount: Mount, grace: int, dry_run: bool, result: Data) -> _ToDo:
@@ -122,6 +134,7 @@ def _look(mount: Mount, grace: int, dry_run: bool, result: Data) -> _ToDo:
     todo.interrupted += [
         one for one in intents_in(mount.store.scan(INTENTS), unreadable) if one.value.is_left(now, grace)
     ]
+    todo.accounts += [one for one in account_intents(mount, unreadable) if one.value.is_left(now, grace)]
     going_on: list[Stored[Intent]] = []
     try:
         for claim in claims_to_look_at(mount, now, tidy=not dry_run, unreadable=unreadable):
@@ -242,6 +255,41 @@ def _recover_rotation(mount: Mount, grace: int, dry_run: bool, result: Data) -> 
         result["failed"].append({"lease_id": None, "admin_api_key_id": None, "error": report.unfinished})
 
 
+def _recover_static_roles(mount: Mount, grace: int, dry_run: bool, result: Data) -> None:
+    """Finish what rotations and deletions of static roles have left."""
+    if dry_run:
+        return
+    try:
+        for name in list(unfinished(mount, lambda error: _add_unreadable(result, error))):
+            try:
+                # What would not end is on record, and told of with the other refusals.
+                recover_static_role(mount, name, grace)
+            except OpenAICredsError as error:
+                result["failed"].append({"lease_id": f"{mount.name}/static/{name}", "error": str(error)})
+    except StoreError as error:
+        _add_unreadable(result, error)
+
+
+def _end_accounts(mount: Mount, concurrency: int, dry_run: bool, result: Data) -> None:
+    """Delete the accounts that library sets have dropped."""
+    now = mount.now()
+    waiting: list[AccountEnding] = []
+    due: list[AccountEnding] = []
+    for one in read_endings(mount):
+        (due if not one.refusal or one.refusal.is_due(now) else waiting).append(one)
+    try:
+        ended = [Ended(one, None) for one in due] if dry_run else end_accounts(mount, due, concurrency)
+    except OpenAICredsError as error:
+        ended = [Ended(one, str(error)) for one in due]
+    result["recovered"] += [one.record.subject for one in ended if one.error is None]
+    failed = [(one.record, one.error) for one in ended if one.error]
+    failed += [(one, one.refusal.error) for one in waiting if one.refusal]
+    result["failed"] += [
+        {"lease_id": None, "service_account_id": one.thing.id, "error": f"{one.subject}: {error}"}
+        for one, error in failed
+    ]
+
+
 def _is_issued(mount: Mount, intent: Intent) -> bool:
     return read_lease(mount, t.cast(Lease, intent.lease).lease_id) is not None
 
@@ -258,7 +306,11 @@ class _Recovery:
         self._ids: dict[tuple[str | None, ...], dict[str | None, list[str]]] = {}
 
     def run(
-        self, intents: t.Sequence[Stored[Intent]], watches: t.Sequence[Stored[Watch]], limit: int | None
+        self,
+        intents: t.Sequence[Stored[Intent]],
+        watches: t.Sequence[Stored[Watch]],
+        accounts: t.Sequence[Stored[AccountIntent]],
+        limit: int | None,
     ) -> int | None:
         """Recover what may be, at most limit leases; returns how many may still be acted on."""
         if intents or watches:
@@ -268,6 +320,8 @@ class _Recovery:
             (t.cast(Lease, intent.value.lease).lease_id, partial(self._recover, intent)) for intent in intents
         ]
         work += [(watch.value.subject, partial(self._search, watch)) for watch in watches]
+        makings = [AccountMaking(self._mount, intent) for intent in accounts]
+        work += [(making.subject, partial(self._recover_account, making)) for making in makings]
         failure: ApiError | None = None
         for lease_id, recover_one in work:
             if limit is not None and len(self._result["recovered"]) >= limit:
@@ -304,6 +358,21 @@ class _Recovery:
             if intent.claim and not intent.claim.replaced and not goes_on(intent, mount.now()):
                 mount.store.delete(stored.path)
         self._result["recovered"].append(lease.lease_id)
+
+    def _recover_account(self, making: AccountMaking) -> None:
+        found: list[str] | None = []
+        if making.thing.id is None:
+            found = self._wanted(making.subject, making.thing, making.ends_at)
+        else:
+            check_pins(self._openai(), making.thing, making.subject)
+        if found is None:
+            return
+        if not self._dry_run:
+            try:
+                recover_making(making, found)
+            except Conflict:
+                return  # another cleanup is at it
+        self._result["recovered"].append(making.subject)
 
     def _search(self, watch: Stored[Watch]) -> None:
         thing, lease_id = watch.value.thing, watch.value.subject

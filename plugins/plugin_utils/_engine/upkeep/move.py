@@ -27,15 +27,18 @@ from ..journal.watches import WATCHES
 from ..leases.intents import CLAIMS, INTENTS, Claim, Intent, intents_in
 from ..leases.lease import LEASES, is_being_ended, leases_in
 from ..leases.refusal import REFUSALS, all_refusals
+from ..library.account_making import ACCOUNT_INTENTS, account_intents
+from ..library.holds import HOLDS
 from ..mount import DEFINITIONS, Mount
 from ..names import random_text
 from ..rotation.state import read_rotation
+from ..rotation.static_state import STATIC, UNFINISHED
 from ..run.processes import is_running, this_process, this_run
 from ..store.base import MOVED, Data, Document, Write, readable
 
 _BATCH = 256
 #: What there is of a mount beside its definitions.
-_FOLDERS = (LEASES, REFUSALS, INTENTS, CLAIMS, WATCHES)
+_FOLDERS = (LEASES, REFUSALS, INTENTS, CLAIMS, WATCHES, STATIC, UNFINISHED, ACCOUNT_INTENTS, HOLDS)
 
 
 def move(source: Mount, target: Mount, *, to: str, grace: int, dry_run: bool) -> int | None:
@@ -116,6 +119,7 @@ def _refuse_if_in_use(source: Mount, definitions: Data, grace: int) -> None:
     at_work += sum(not intent.value.is_left(now, grace) for intent in intents_in(source.store.scan(INTENTS)))
     at_work += sum(_run_goes_on(claim.value, now, grace) for claim in intents_in(source.store.scan(CLAIMS)))
     at_work += sum(is_being_ended(refused.value.ending, now, grace) for refused in all_refusals(source))
+    at_work += sum(not intent.value.is_left(now, grace) for intent in account_intents(source))
     # What is being ended is due.
     due = leases_in(source.store.survey(LEASES, now, tidy=False).due)
     at_work += sum(is_being_ended(lease.value.ending, now, grace) for lease in due)

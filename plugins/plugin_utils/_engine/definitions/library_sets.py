@@ -1,0 +1,235 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Library sets: pools of service accounts that are lent to one holder at a time.
+
+A set's definition holds the ids of its accounts beside their names. An account that is dropped from a set moves, in the same
+write, to those that are to be deleted; so each account that was made for a set is on record until OpenAI has deleted it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ..durations import parse_duration
+from ..errors import OpenAICredsError
+from ..journal.ending import Refusal
+from ..journal.things import ACCOUNT, Thing
+from ..mount import Mount
+from ..names import check_name, check_openai_id
+from ..store.base import Data
+from .change import Outcome, delete_definition, write_definition
+
+SETS = "library_sets"
+#: The accounts that no set has any more, by their ids.
+ENDINGS = "library_endings"
+
+
+class NotHeld(OpenAICredsError):
+    """Accounts would be dropped that the caller does not keep from being lent; ids holds their ids by name."""
+
+    def __init__(self, ids: dict[str, str]) -> None:
+        super().__init__(f"{', '.join(ids)}: not held")
+        self.ids = ids
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where the accounts of a set are: what is made there is only ever ended there."""
+
+    project_id: str
+    endpoint: str
+    organization_id: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class LibrarySet:
+    """A library set as it is used. max_ttl is in seconds; accounts holds the ids of those that have been made, by name."""
+
+    name: str
+    origin: Origin
+    max_ttl: int
+    names: tuple[str, ...]
+    accounts: dict[str, str]
+
+    def thing(self, name: str | None, account_id: str | None = None) -> Thing:
+        """Return an account of the set, or one to be made for it under a unique name."""
+        at = self.origin
+        return Thing(ACCOUNT, name, at.endpoint, at.organization_id, at.project_id, account_id)
+
+
+@dataclasses.dataclass(frozen=True)
+class AccountEnding:
+    """An account that no set has any more, and that is to be deleted. refusal says that OpenAI has refused to."""
+
+    subject: str
+    thing: Thing
+    refusal: Refusal | None = None
+
+    def stored(self) -> Data:
+        """Return it as JSON data."""
+        return dataclasses.asdict(self)
+
+
+def read_endings(mount: Mount) -> list[AccountEnding]:
+    """Return the accounts that are to be deleted."""
+    return [
+        AccountEnding(data["subject"], Thing(**data["thing"]), data["refusal"] and Refusal(**data["refusal"]))
+        for data in mount.definitions(ENDINGS).values()
+    ]
+
+
+def subject_of(mount: Mount, set_name: str, account: str) -> str:
+    """Return what an account of a set is called in reports."""
+    return f"{mount.name}/library/{set_name}/{account}"
+
+
+def define_library_set(
+    mount: Mount, name: str, *, defaults: Data, held: t.Container[str], dry_run: bool, **given: t.Any
+) -> Outcome:
+    """Write a set's definition from options as users give them. What is not given, or None, stays as it is stored; a new
+    set has the defaults instead. Raises NotHeld if it would drop an account whose id is not in held.
+    """
+    check_name(name, "name")
+    given = {option: value for option, value in given.items() if value is not None}
+    _check_given(given)
+    warnings: tuple[str, ...] = ()
+
+    def make(before: Data, data: Data) -> Data:
+        nonlocal warnings
+        entry = _merge(before or defaults, given)
+        project_id = entry["project_id"]
+        if entry["project"] is not None:
+            project = data.get("projects", {}).get(entry["project"])
+            if project is None and not dry_run:
+                raise OpenAICredsError(
+                    f"project: project not found: {entry['project']!r} is not registered; see openai_project"
+                )
+            if project is None:
+                warnings = (
+                    f"project {entry['project']!r} is not registered; a real run fails unless it has been by then",
+                )
+                return entry
+            project_id = project["project_id"]
+        had: dict[str, str] = before.get("_accounts", {})
+        at: Data = before.get("_at") or {}
+        if had and at["project_id"] != project_id:
+            raise OpenAICredsError(
+                f"project, project_id: the accounts of library set {name!r} are in {at['project_id']}; delete the set first to "
+                f"have accounts in {project_id}"
+            )
+        dropped = {account: id_ for account, id_ in had.items() if account not in entry["service_account_names"]}
+        entry["_accounts"] = {account: id_ for account, id_ in had.items() if account not in dropped}
+        if not had:
+            config = data.get("config") or {}
+            at = {"project_id": project_id, "endpoint": config.get("api_endpoint", "")}
+            at["organization_id"] = config.get("organization_id")
+        entry["_at"] = at
+        _drop(mount, name, at, dropped, data, held)
+        return entry
+
+    outcome = write_definition(mount, SETS, name, make, dry_run=dry_run)
+    return outcome._replace(warnings=warnings)
+
+
+def drop_library_set(mount: Mount, name: str, *, held: t.Container[str], dry_run: bool) -> Outcome:
+    """Forget a set; its accounts are to be deleted. Raises NotHeld if one of them has an id that is not in held."""
+    check_name(name, "name")
+
+    def check(data: Data) -> None:
+        entry = data[SETS][name]
+        _drop(mount, name, entry.get("_at"), entry.get("_accounts", {}), data, held)
+
+    return delete_definition(mount, SETS, name, check, dry_run=dry_run)
+
+
+def _drop(
+    mount: Mount, name: str, at: Data | None, dropped: dict[str, str], data: Data, held: t.Container[str]
+) -> None:
+    """Move accounts to those that are to be deleted."""
+    if missing := {account: id_ for account, id_ in dropped.items() if id_ not in held}:
+        raise NotHeld(missing)
+    for account, id_ in dropped.items():
+        origin = Origin(**t.cast(Data, at))
+        thing = Thing(ACCOUNT, account, origin.endpoint, origin.organization_id, origin.project_id, id_)
+        data.setdefault(ENDINGS, {})[id_] = AccountEnding(subject_of(mount, name, account), thing).stored()
+
+
+def _check_given(given: Data) -> None:
+    """Raise if an option is wrong whatever the others are."""
+    if "project" in given and "project_id" in given:
+        raise OpenAICredsError("project, project_id: give exactly one of them")
+    if "project" in given:
+        check_name(given["project"], "project")
+    if "project_id" in given:
+        check_openai_id(given["project_id"], "project_id")
+    if "service_account_names" in given:
+        names = given["service_account_names"]
+        if not names:
+            raise OpenAICredsError(
+                "service_account_names: give at least one name; to delete the set, use state: absent"
+            )
+        for account in names:
+            check_name(account, "service_account_names")
+        if twice := sorted({account for account in names if names.count(account) > 1}):
+            raise OpenAICredsError(f"service_account_names: {', '.join(twice)} is given more than once")
+
+
+def _merge(before: Data, given: Data) -> Data:
+    """Return a set as it is stored: what is given, over what was there before."""
+    nothing: Data = {"project": None, "project_id": None, "_accounts": {}, "_at": None}
+    entry: Data = {**nothing, **before, **given}
+    # The one takes the place of the other.
+    if "project" in given:
+        entry["project_id"] = None
+    elif "project_id" in given:
+        entry["project"] = None
+    if entry["project"] is None and entry["project_id"] is None:
+        raise OpenAICredsError("project, project_id: give exactly one of them")
+    if "service_account_names" not in entry:
+        raise OpenAICredsError("service_account_names: give the names of the new library set's accounts")
+    return {**entry, "max_ttl": parse_duration(entry["max_ttl"], "max_ttl")}
+
+
+def find_library_set(mount: Mount, name: str) -> LibrarySet:
+    """Return a set to lend accounts of, or raise."""
+    check_name(name, "name")
+    entry = mount.definitions(SETS).get(name)
+    if entry is None:
+        # Without a config it is most likely the mount or the store that is not the one that was meant.
+        mount.check_configured()
+        raise OpenAICredsError(f"name: library set not found: {name!r}; see openai_library_set")
+    return read_library_set(name, entry)
+
+
+def read_library_set(name: str, entry: Data) -> LibrarySet:
+    """Return a set from how it is stored."""
+    names = tuple(entry["service_account_names"])
+    return LibrarySet(name, Origin(**entry["_at"]), entry["max_ttl"], names, dict(entry["_accounts"]))
+
+
+def put_account(mount: Mount, library_set: LibrarySet, account: str, account_id: str, replaces: str | None) -> bool:
+    """Record the id of an account that was made for a set, in the place of another one; returns whether it is on record then.
+
+    It is not if the set does not want it any more, or another one was made meanwhile.
+    """
+    ours = False
+
+    def change(data: Data) -> bool:
+        nonlocal ours
+        entry = data.get(SETS, {}).get(library_set.name)
+        ours = False
+        if entry is None or account not in entry["service_account_names"]:
+            return False
+        now = entry["_accounts"].get(account)
+        ours = now == account_id
+        if ours or now != replaces or Origin(**entry["_at"]) != library_set.origin:
+            return False
+        entry["_accounts"][account] = account_id
+        ours = True
+        return True
+
+    mount.define(change)
+    return ours

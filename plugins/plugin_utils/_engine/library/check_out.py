@@ -1,0 +1,187 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Check out: lend an account that nobody has, with a fresh key that ends with the lease."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import typing as t
+
+from ..definitions.library_sets import LibrarySet, find_library_set
+from ..durations import rfc3339
+from ..errors import OpenAICredsError, UnreadableError
+from ..journal.making import NotMade
+from ..leases.find import active_records
+from ..leases.issue import PLACEHOLDER_KEY, issue_lease, new_lease
+from ..leases.lease import Lease, credential
+from ..leases.revoke import revoke
+from ..mount import Mount
+from ..names import random_text
+from ..store.base import Data, Stored
+from .account_making import make_account
+from .holds import Hold, Taken, hold_path, holder_of, is_free, read_holds
+
+
+def _ignore(_lease: Lease) -> None:
+    pass
+
+
+def check_out(
+    mount: Mount,
+    name: str,
+    ttl: int,
+    account: str | None = None,
+    on_issued: t.Callable[[Lease], object] = _ignore,
+) -> Data:
+    """Lend an account of a set, a particular one if it is named, for ttl seconds; returns the credential.
+
+    on_issued is handed the lease as soon as it is certain.
+    """
+    mount.store.prepare(writes=1)
+    library_set = find_library_set(mount, name)
+    _check_ttl(library_set, ttl)
+    for candidate, hold in _free(mount, library_set, account):
+        with contextlib.suppress(Taken):
+            lease, key = _lend(mount, library_set, candidate, hold, ttl)
+            on_issued(lease)
+            return _credential(lease, key)
+    raise _none_free(library_set, account)
+
+
+def plan_check_out(mount: Mount, name: str, ttl: int, account: str | None = None) -> Data:
+    """Return a credential for a dry run; raises where a real run would fail as things are now."""
+    library_set = find_library_set(mount, name)
+    _check_ttl(library_set, ttl)
+    candidate = next(_free(mount, library_set, account), None)
+    if candidate is None:
+        raise _none_free(library_set, account)
+    return {
+        **placeholder(mount, ttl),
+        "service_account": candidate[0],
+        "service_account_id": library_set.accounts[candidate[0]],
+        "project_id": library_set.origin.project_id,
+    }
+
+
+def placeholder(mount: Mount, ttl: int) -> Data:
+    """Return a credential for a dry run of which no more is known."""
+    now = mount.now()
+    return {
+        **dict.fromkeys(("lease_id", "api_key_id", "service_account", "service_account_id", "project_id")),
+        "lease_duration": ttl,
+        "lease_renewable": True,
+        "expires_at": rfc3339(now + ttl),
+        "checkout_time": rfc3339(now),
+        "api_key": PLACEHOLDER_KEY,
+    }
+
+
+def _credential(lease: Lease, key: str) -> Data:
+    return {**credential(lease, key), "checkout_time": rfc3339(lease.issued_at)}
+
+
+def _check_ttl(library_set: LibrarySet, ttl: int) -> None:
+    if ttl > library_set.max_ttl:
+        raise OpenAICredsError(
+            f"ttl: {ttl} s is longer than max_ttl of library set {library_set.name!r} ({library_set.max_ttl} s)"
+        )
+
+
+def _free(mount: Mount, library_set: LibrarySet, account: str | None) -> t.Iterator[tuple[str, Stored[Hold] | None]]:
+    """Yield accounts that seem to be free, and what is recorded of who had them, in an order that treats all alike.
+
+    Each is only looked at when it is asked for, however many there are.
+    """
+    if account is not None and account not in library_set.names:
+        raise OpenAICredsError(f"service_account: {account!r} is not in library set {library_set.name!r}")
+    names = [account] if account is not None else random.sample(library_set.names, len(library_set.names))
+    unmade = []
+    for name in names:
+        if name not in library_set.accounts:
+            unmade.append(name)
+            continue
+        # What cannot be read may be lent, and must not keep others from being.
+        with contextlib.suppress(UnreadableError):
+            hold = read_holds(mount, library_set, [name]).get(name)
+            if is_free(mount, hold):
+                yield name, hold
+    if len(unmade) == len(names):
+        raise OpenAICredsError(
+            f"service_account_names: {', '.join(unmade)} of library set {library_set.name!r} could not be made yet; run "
+            "openai_library_set again"
+        )
+
+
+def _none_free(library_set: LibrarySet, account: str | None) -> OpenAICredsError:
+    if account is not None:
+        return OpenAICredsError(f"service_account: service account is already checked out: {account!r}")
+    return OpenAICredsError(
+        f"name: no available service accounts in library set {library_set.name!r}: all {len(library_set.names)} are checked "
+        "out; try again later"
+    )
+
+
+def _lend(
+    mount: Mount, library_set: LibrarySet, account: str, hold: Stored[Hold] | None, ttl: int, *, again: bool = True
+) -> tuple[Lease, str]:
+    """Take an account and issue a key of it; raises Taken if somebody else has the account.
+
+    With again, one that is not at OpenAI any more is made again.
+    """
+    holder = holder_of(mount, library_set, account, hold)
+
+    def prepare() -> Lease:
+        lease = new_lease(
+            mount,
+            f"library/{library_set.name}",
+            ttl,
+            library_set.max_ttl,
+            library_set=library_set.name,
+            renewable=True,
+            native_expiry=True,
+            service_account=account,
+            service_account_id=library_set.accounts[account],
+            api_key_name=f"library-{account[:64]}-{random_text(16)}",
+            project_id=library_set.origin.project_id,
+        )
+        holder.take(lease.lease_id)
+        return lease
+
+    with holder.at_it():
+        try:
+            lease, key = issue_lease(mount, prepare)
+        except NotMade as error:
+            if not again or not error.answered or not _is_gone(mount, library_set, account):
+                raise
+            replaced = _make_again(mount, library_set, account)
+        else:
+            try:
+                holder.let_go()
+            except Taken:
+                revoke(mount, active_records(mount, [lease.lease_id]))
+                raise
+            return lease, key
+    return _lend(mount, replaced, account, None, ttl, again=False)
+
+
+def _is_gone(mount: Mount, library_set: LibrarySet, account: str) -> bool:
+    """Say whether OpenAI does not know an account any more. That it does not find it is believed when its list says so too."""
+    client, account_id = mount.openai(), library_set.accounts[account]
+    project_id = library_set.origin.project_id
+    if client.find_service_account(project_id, account_id):
+        return False
+    return all(listed.id != account_id for listed in client.list_service_accounts(project_id))
+
+
+def _make_again(mount: Mount, library_set: LibrarySet, account: str) -> LibrarySet:
+    """Make an account again that somebody has deleted at OpenAI; returns the set with it. This process has the account."""
+    account_id = library_set.accounts[account]
+    now = find_library_set(mount, library_set.name)
+    if now.accounts.get(account) != account_id:
+        raise Taken(f"{account}: the service account has been dropped from its set meanwhile; try again")
+    make_account(mount, now, account, replaces=account_id)
+    mount.store.delete(hold_path(library_set.name, account_id))
+    return find_library_set(mount, library_set.name)

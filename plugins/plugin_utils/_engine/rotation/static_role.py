@@ -1,0 +1,375 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rotation of static roles: each has one current lease, which holds its key.
+
+    take      the role's state says who is at it (see static_state)
+    issue     the state names the lease that is to come; then that is issued (see leases.issue)
+    switch    one compare-and-set makes it the current one, and the one before a replaced one
+    let end   the replaced lease ends at once, or its record says when
+    finish    the state says that nobody is at it
+
+Whatever is interrupted, the next rotation or cleanup carries on: a lease that was issued becomes the current one, one that was not
+is made anew. All the rest, how leases are made, ended, listed and refused, is what it is for every lease.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ..definitions.change import Outcome, delete_definition, read_definitions
+from ..definitions.static_roles import (
+    NEW_ACCOUNT,
+    NEW_KEY,
+    STATIC_ROLES,
+    StaticRole,
+    define_static_role,
+    find_static_role,
+)
+from ..durations import rfc3339
+from ..errors import Conflict, OpenAICredsError
+from ..journal.owners import GRACE_SECONDS, is_left
+from ..leases.find import Record, find_record
+from ..leases.issue import PLACEHOLDER_KEY, issue_lease, new_lease
+from ..leases.lease import Lease, credential, read_lease, read_leases
+from ..leases.refusal import with_way_out
+from ..leases.revoke import revoke
+from ..leases.withdraw import revoke_found
+from ..mount import Mount
+from ..names import check_name, random_text
+from ..store.base import Data
+from .static_state import Busy, Hold, Next, Replaced, StaticState, hold, read_state, read_states
+
+#: Of the name of an account that was taken over, so much stands in the names of its successors.
+_LONGEST_NAME = 100
+_KEY_SUFFIX = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What was done: rotated says whether there is a new key, warnings what a user should know."""
+
+    rotated: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def warn(self, *warnings: str) -> Report:
+        return dataclasses.replace(self, warnings=(*self.warnings, *warnings))
+
+
+def write_static_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool, **given: t.Any) -> Outcome:
+    """Write a static role (see define_static_role) and issue its first key, also the first one of another account."""
+    planned = define_static_role(mount, name, defaults=defaults, dry_run=True, **given)
+    _refuse_keys_of_own_account(mount, name, t.cast(Data, planned.after))
+    if not dry_run:
+        mount.check_configured()
+        planned = define_static_role(mount, name, defaults=defaults, dry_run=False, **given)
+    elif not mount.definitions("config"):
+        return planned._replace(warnings=(*planned.warnings, f"{mount.unconfigured()} (a real run fails)"))
+    if dry_run:
+        state = read_state(mount, name).value
+        return planned._replace(changed=planned.changed or state.current is None)
+    role = find_static_role(mount, name)
+    state = read_state(mount, name).value
+    if state.current and state.origin == role.origin:
+        return planned
+    report = rotate_static_role(mount, name, always=False)
+    return planned._replace(changed=planned.changed or report.rotated, warnings=(*planned.warnings, *report.warnings))
+
+
+def _refuse_keys_of_own_account(mount: Mount, name: str, entry: Data) -> None:
+    """Raise if an account that new_account has made were to get new keys: it ends with its lease."""
+    state = read_state(mount, name).value
+    if entry["rotation_strategy"] != NEW_KEY or not state.current or not state.origin:
+        return
+    if state.origin.endswith(f"/{entry['service_account_id']}") and _is_account(read_lease(mount, state.current)):
+        raise OpenAICredsError(
+            f"rotation_strategy: the account of static role {name!r} was made by new_account; to go on with new_key, give "
+            "another service_account_id too"
+        )
+
+
+def _is_account(stored: t.Any) -> bool:
+    return stored is not None and stored.value.api_key_name is None
+
+
+def rotate_static_role(mount: Mount, name: str, *, always: bool) -> Report:
+    """Give a static role a new key if that is due, or always; first of all finish what was interrupted.
+
+    A rotation that is carried on counts: there is no second one.
+    """
+    role = find_static_role(mount, name)
+    state = read_state(mount, name).value
+    if not (always or is_due(mount, role, state) or _is_interrupted(mount, state)):
+        return Report()
+    try:
+        with hold(mount, name) as held:
+            # Whoever deletes the role takes its state first, so either this sees it or waits for it.
+            if name not in mount.definitions(STATIC_ROLES):
+                _end_everything(mount, held)
+                raise Busy(f"name: static role {name!r} was deleted meanwhile")
+            role = find_static_role(mount, name)
+            held.begin()
+            report = _carry_on(mount, held)
+            if not report.rotated and (always or is_due(mount, role, held.state)):
+                lease = _issue(mount, role, held)
+                try:
+                    _switch(held, lease)
+                except Conflict:
+                    # Somebody took this process for dead and goes on without it, so nobody is to have this key.
+                    revoke(mount, _records(mount, [lease.lease_id]))
+                    raise
+                report = Report(rotated=True).warn(*_let_end(mount, held))
+            held.finish()
+    except Busy as error:
+        if always or read_state(mount, name).value.current is None:
+            raise
+        return Report(warnings=(str(error),))
+    return report
+
+
+def recover_static_role(mount: Mount, name: str, grace: int) -> Report:
+    """Finish what was interrupted, also the deletion of a static role; what somebody is at is left alone."""
+    try:
+        with hold(mount, name, grace) as held:
+            if name not in mount.definitions(STATIC_ROLES):
+                _end_everything(mount, held)
+                return Report()
+            report = _carry_on(mount, held)
+            held.finish()
+            return report
+    except Busy:
+        return Report()
+
+
+def delete_static_role(mount: Mount, name: str, *, dry_run: bool) -> Outcome:
+    """Forget a static role and end the keys that were made for it, and the account if it was made by new_account."""
+    check_name(name, "name")
+    there = name in mount.definitions(STATIC_ROLES)
+    state = read_state(mount, name)
+    if dry_run or not (there or state.version):
+        return delete_definition(mount, STATIC_ROLES, name, dry_run=True)
+    # Raises if the keys cannot be ended.
+    if state.value.current:
+        mount.check_configured()
+    with hold(mount, name) as held:
+        held.begin()
+        outcome = delete_definition(mount, STATIC_ROLES, name, dry_run=False)
+        warnings = _end_everything(mount, held)
+    return outcome._replace(changed=True, warnings=warnings)
+
+
+def current_credential(mount: Mount, name: str) -> Data:
+    """Return the credential that a static role has now, or raise; nothing is changed."""
+    role = find_static_role(mount, name)
+    state = read_state(mount, name).value
+    way_out = "openai_static_creds with rotate: always makes a new one"
+    if state.current is None:
+        raise OpenAICredsError(f"name: static role {name!r} has no key yet; {way_out}")
+    stored = read_lease(mount, state.current)
+    mount.check_is_here()
+    if stored is None or stored.value.ending or stored.value.api_key is None:
+        raise OpenAICredsError(f"name: the key of static role {role.name!r} has ended or was revoked; {way_out}")
+    if mount.now() >= stored.value.expires_at:
+        raise OpenAICredsError(
+            f"name: the key of static role {role.name!r} ended at {rfc3339(stored.value.expires_at)}, as its ttl says, and nobody "
+            f"had rotated it by then; {way_out}"
+        )
+    return credential(stored.value, stored.value.api_key)
+
+
+def planned_credential(mount: Mount, name: str, *, always: bool) -> tuple[bool, Data, list[str]]:
+    """Return for a dry run whether there would be a rotation, the credential or a placeholder, and warnings."""
+    creds: Data = dict.fromkeys(("lease_id", "api_key_id", "service_account_id", "project_id", "service_account"))
+    creds.update(lease_renewable=False, api_key=PLACEHOLDER_KEY)
+    try:
+        role = find_static_role(mount, name)
+    except OpenAICredsError as error:
+        creds.update(lease_duration=0, expires_at=rfc3339(mount.now()))
+        return True, creds, [f"{error} (a real run fails unless that is done by then)"]
+    state = read_state(mount, name).value
+    if not (always or is_due(mount, role, state)):
+        return False, current_credential(mount, name), []
+    creds.update(
+        lease_duration=role.ttl,
+        expires_at=rfc3339(mount.now() + role.ttl),
+        project_id=role.project_id,
+        service_account=role.service_account,
+        service_account_id=state.account_id or role.service_account_id,
+    )
+    return True, creds, []
+
+
+def is_due(mount: Mount, role: StaticRole, state: StaticState) -> bool:
+    """Say whether a static role needs a new key: it has none, or one of another account than is wanted, or an old one."""
+    if state.current is None or state.last_rotated is None or state.origin != role.origin:
+        return True
+    now = mount.now()
+    # A key that was made further ahead than the next time was made by a clock that was wrong.
+    return not state.last_rotated - role.rotation_period <= now < state.last_rotated + role.rotation_period
+
+
+def read_static_roles(mount: Mount, name: str | None) -> list[Data]:
+    """Return static roles as users see them, sorted by name; never a key."""
+    entries = read_definitions(mount, STATIC_ROLES, name)
+    states = read_states(mount, [entry["name"] for entry in entries])
+    found = (stored.value.current for stored in states.values())
+    leases = {one.value.lease_id: one.value for one in read_leases(mount, [lease_id for lease_id in found if lease_id])}
+    return [_public(mount, entry, states, leases) for entry in entries]
+
+
+def _public(mount: Mount, entry: Data, states: t.Mapping[str, t.Any], leases: t.Mapping[str, Lease]) -> Data:
+    state = states[entry["name"]].value if entry["name"] in states else StaticState()
+    lease = leases.get(state.current or "")
+    last = state.last_rotated
+    live = lease is not None and not lease.ending and mount.now() < lease.expires_at
+    try:
+        due = is_due(mount, find_static_role(mount, entry["name"]), state)
+    except OpenAICredsError:
+        due = True  # so that whoever rotates it is told what is wrong
+    return {
+        **entry,
+        "current_service_account_id": state.account_id,
+        "last_rotated": rfc3339(last) if last else None,
+        "next_rotation": rfc3339(last + entry["rotation_period"]) if last else None,
+        "rotation_due": due,
+        "api_key_id": lease.api_key_id if lease and live else None,
+        "expires_at": rfc3339(lease.expires_at) if lease and live else None,
+    }
+
+
+def _is_interrupted(mount: Mount, state: StaticState) -> bool:
+    return state.owner is not None and is_left(state.owner, mount.now(), GRACE_SECONDS)
+
+
+def _carry_on(mount: Mount, held: Hold) -> Report:
+    """Finish what another process has left: switch to what it has issued, and let end what gave way."""
+    report = Report()
+    if following := held.state.next:
+        record = find_record(mount, following.lease_id)
+        if record and record.status == "active" and record.lease.api_key:
+            _switch(held, record.lease)
+            report = Report(rotated=True)
+        else:
+            if record:
+                # Fences the one who issues it, should they still be there.
+                revoke_found(mount, [record], lambda: [], force=False)
+            held.write(next=None)
+    return report.warn(*_let_end(mount, held))
+
+
+def _issue(mount: Mount, role: StaticRole, held: Hold) -> Lease:
+    """Issue the lease that is to be the next one; the state names it before."""
+    state = held.state
+    first = state.origin != role.origin
+    new_account = role.rotation_strategy == NEW_ACCOUNT and not first
+    account_id = None if new_account else role.service_account_id if first else state.account_id
+
+    def prepare() -> Lease:
+        unique = random_text(_KEY_SUFFIX)
+        lease = new_lease(
+            mount,
+            f"static/{role.name}",
+            role.ttl,
+            role.ttl,
+            static_role=role.name,
+            renewable=False,
+            native_expiry=True,
+            service_account=f"{role.service_account[:_LONGEST_NAME]}-{unique}" if new_account else role.service_account,
+            service_account_id=account_id,
+            api_key_name=None if new_account else f"{role.api_key_name}-{unique}",
+            project_id=role.project_id,
+        )
+        held.write(next=Next(lease.lease_id, role.origin, role.overlap, new_account))
+        return lease
+
+    return issue_lease(mount, prepare, keep_key=True)[0]
+
+
+def _switch(held: Hold, lease: Lease) -> None:
+    """Make a lease that was issued the current one."""
+    state, following = held.state, t.cast(Next, held.state.next)
+    replaced = state.replaced
+    if state.current:
+        ends_at = held.now() + following.overlap
+        replaced = (*replaced, Replaced(state.current, ends_at, following.new_account))
+    held.write(
+        current=lease.lease_id,
+        account_id=lease.service_account_id,
+        origin=following.origin,
+        last_rotated=lease.issued_at,
+        replaced=replaced,
+        next=None,
+    )
+
+
+def _let_end(mount: Mount, held: Hold) -> tuple[str, ...]:
+    """Let the leases that gave way end when they are to; returns warnings about those that would not.
+
+    From then on their records say so, and cleanup sees to it. Those that live on stay in the state until they have ended.
+    """
+    if not held.state.replaced:
+        return ()
+    now = mount.now()
+    warnings: list[str] = []
+    live: list[Replaced] = []
+    for one in held.state.replaced:
+        lease = _lower_end(mount, one, held.state.account_id)
+        if lease is None:
+            continue
+        if one.ends_at > now:
+            live.append(one)
+            continue
+        warnings += _end(mount, [one.lease_id])
+    if tuple(live) != held.state.replaced:
+        held.write(replaced=tuple(live))
+    return tuple(warnings)
+
+
+def _lower_end(mount: Mount, replaced: Replaced, current_account: str | None) -> Lease | None:
+    """Let the record of a lease say when it ends, and that nobody is given its key; returns None if it has ended."""
+    while True:
+        stored = read_lease(mount, replaced.lease_id)
+        if stored is None or stored.value.ending:
+            return None
+        lease = stored.value
+        name = lease.api_key_name
+        if lease.service_account_id == current_account:
+            # The account lives on.
+            name = name or lease.service_account
+        elif replaced.with_account:
+            name = None
+        expires_at = min(lease.expires_at, replaced.ends_at)
+        lowered = dataclasses.replace(lease, api_key=None, api_key_name=name, expires_at=expires_at)
+        if lowered == lease:
+            return lease
+        try:
+            mount.store.write(lowered.write(stored.version))
+        except Conflict:
+            continue  # somebody else has begun to end it
+        return lowered
+
+
+def _records(mount: Mount, lease_ids: t.Iterable[str]) -> list[Record]:
+    return [record for lease_id in lease_ids if (record := find_record(mount, lease_id))]
+
+
+def _end(mount: Mount, lease_ids: t.Iterable[str]) -> list[str]:
+    """End leases; returns why some would not, which stay on record for cleanup."""
+    return [
+        f"{one.record.subject} would not end, openai_cleanup tries again: {with_way_out(one.record.lease, one.error)}"
+        for one in revoke_found(mount, _records(mount, lease_ids), lambda: [], force=False)
+        if one.error
+    ]
+
+
+def _end_everything(mount: Mount, held: Hold) -> tuple[str, ...]:
+    """End all that was made for a static role that is not defined any more, and forget it."""
+    state = held.state
+    lease_ids = [state.current, *(one.lease_id for one in state.replaced), state.next.lease_id if state.next else None]
+    for one in state.replaced:
+        _lower_end(mount, one, state.account_id)
+    warnings = _end(mount, list(filter(None, lease_ids)))
+    held.remove()
+    return tuple(warnings)
