@@ -66,9 +66,12 @@ DESCRIPTIONS = {
     ): "each login is tried in test_vault_login.py; the names are checked here",
     ("docs/vault.md", '{"fields":'): "AWX: its own rules are in test_awx.py",
     ("docs/vault.md", '{"env":'): "AWX: its own rules are in test_awx.py",
-    ("docs/schedule.md", "- name: Schedule the upkeep"): "needs root and systemd: the role is run in test_schedule.py",
+    (
+        "docs/schedule.md",
+        "- name: Schedule the upkeep",
+    ): "needs root and systemd: the role is run in test_schedule_role.py",
     ("docs/deliver.md", "[Service]"): "the format is that of the file in test_deliver.py",
-    ("docs/library.md", "sequenceDiagram"): "a diagram of what test_library.py tries",
+    ("docs/library.md", "sequenceDiagram"): "a diagram of what test_library_modules.py tries",
 }
 #: Commands whose purpose is to show a key.
 SHOWS_KEYS = ("ansible-vault view", "ansible localhost -m ansible.builtin.debug")

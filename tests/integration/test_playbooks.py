@@ -202,7 +202,13 @@ def test_configure_says_what_is_wrong(lab: Lab, variables: dict[str, t.Any], mes
 def test_configure_documents_its_options_as_the_modules_do() -> None:
     specs = yaml.safe_load((CHECKOUT / "roles/configure/meta/argument_specs.yml").read_text())
     options = specs["argument_specs"]["main"]["options"]
-    for variable, module in (("configure_projects", "openai_project"), ("configure_roles", "openai_role")):
+    lists = {
+        "configure_projects": "openai_project",
+        "configure_roles": "openai_role",
+        "configure_static_roles": "openai_static_role",
+        "configure_library_sets": "openai_library_set",
+    }
+    for variable, module in lists.items():
         documented = documentation(module)
         described = options[variable]["options"]
         assert set(described) == set(documented)
@@ -218,7 +224,7 @@ def test_configure_documents_its_options_as_the_modules_do() -> None:
             for choice in documented[name].get("choices", ()):
                 assert f"V({choice})" in described[name]["description"], name
     documented = documentation("openai_config")
-    others = set(options) - {"configure_projects", "configure_roles"}
+    others = set(options) - set(lists)
     assert {name.removeprefix("configure_") for name in others} == set(documented) - {"force", "state"}
 
 

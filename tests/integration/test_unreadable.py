@@ -39,6 +39,13 @@ def file_of(lab: Lab, path: str) -> Path:
     return file
 
 
+def names_beside(lab: Lab, path: str) -> list[str]:
+    """Return the names of the secrets in the folder of a document."""
+    assert lab.vault
+    folder = f"{lab.kv_path}/openai/{path.rpartition('/')[0]}"
+    return list(lab.vault.admin().secrets.kv.v2.list_secrets(folder, mount_point="secret")["data"]["keys"])
+
+
 def damage(lab: Lab, path: str, how: int = 0) -> str:
     """Make a document unreadable, in one of several ways; returns what an error on it must name."""
     if lab.vault is None:
@@ -46,8 +53,10 @@ def damage(lab: Lab, path: str, how: int = 0) -> str:
         size = file.stat().st_size
         file.write_bytes((b"\0" * size, file.read_bytes()[: size // 2], b"not vaulted")[how % 3])
         return str(file)
-    path = place_of(path) or path
-    kv, secret = lab.vault.admin().secrets.kv.v2, f"{lab.kv_path}/openai/{path}"
+    kv = lab.vault.admin().secrets.kv.v2
+    if (together := place_of(path)) and f"{path.rpartition('/')[2]}" not in names_beside(lab, path):
+        path = together
+    secret = f"{lab.kv_path}/openai/{path}"
     if how % 3 == 0:
         kv.delete_latest_version_of_secret(secret, mount_point="secret")
     elif how % 3 == 1:
