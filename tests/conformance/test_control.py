@@ -18,6 +18,8 @@ import pytest
 from conformance_names import MARKER, PROJECT
 from double.client import Double
 
+pytestmark = pytest.mark.once
+
 TESTS = str(Path(__file__).resolve().parent.parent)
 
 

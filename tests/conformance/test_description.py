@@ -16,6 +16,8 @@ from conformance_names import PROJECT
 from double.client import Double
 from jsonschema import Draft202012Validator, ValidationError
 
+pytestmark = pytest.mark.once
+
 DESCRIPTION: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("openai-admin-api.yaml").read_text("utf-8"))
 
 # In the description, but nothing that this collection calls.

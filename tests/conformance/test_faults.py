@@ -18,6 +18,8 @@ import pytest
 from conformance_names import MARKER, PROJECT
 from double.client import Double
 
+pytestmark = pytest.mark.once
+
 ACCOUNTS = f"/v1/organization/projects/{PROJECT}/service_accounts"
 
 

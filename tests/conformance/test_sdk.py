@@ -14,6 +14,8 @@ from openai import OpenAI
 from openai._base_client import BasePage
 from pydantic import BaseModel
 
+pytestmark = pytest.mark.once
+
 Sdk = Callable[..., OpenAI]
 
 

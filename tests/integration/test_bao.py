@@ -15,6 +15,8 @@ import pytest
 import requests
 from bao import Bao, Cluster, Vault, start_dev, until
 
+pytestmark = pytest.mark.once
+
 PLACE = "openai_creds/mount/place"
 
 

@@ -372,6 +372,7 @@ def test_many_groups_that_nobody_has_filled_are_sealed_by_a_survey(opened: Opene
 # Many
 
 
+@pytest.mark.once
 def test_100000_live_documents_cost_an_idle_survey_little(opened: Opened, proxy: Proxy) -> None:
     """Nothing is opened, and the count is exact. The documents are small, since they do not matter."""
     store, count = opened(), 100_000

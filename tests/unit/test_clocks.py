@@ -283,8 +283,10 @@ def test_a_create_that_had_to_wait_makes_no_key_that_outlives_its_lease(
     lab: Lab, mount: Mount, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.double.fault(kind="rate_limit", method="POST", path="/service_accounts$", retry_after=45, times=1)
-    monkeypatch.setattr(mount.openai(), "_sleep", clock.move)
+    monkeypatch.setattr(mount.openai()._transport, "_sleep", clock.move)
+    begun = clock()
     creds = issue(mount, "my-role", 600)
+    assert clock() >= begun + 45, "the time has not passed"
     lease = record_of(mount, creds).lease
     assert key_end(lab, creds) == lease.expires_at == lease.issued_at + 600
 

@@ -76,7 +76,7 @@ def test_a_renewal_of_which_openai_does_not_say_what_became(
     lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch, kind: str, increment: int
 ) -> None:
     creds = issue(mount, "my-role")
-    monkeypatch.setattr(mount.openai(), "_sleep", lambda _seconds: None)
+    monkeypatch.setattr(mount.openai()._transport, "_sleep", lambda _seconds: None)
     lab.double.fault(kind=kind, method="POST", path="/api_keys/")
     text = refused(renew, mount, record_of(mount, creds), increment, dry_run=False)
     assert "was not renewed and ends at" in text

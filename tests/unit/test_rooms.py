@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parent.parent.parent / "plugins" / "plugin_utils"
 #: From top to bottom. A room may import what stands below it, and itself.
 ORDER = (
