@@ -597,7 +597,7 @@ def test_a_variable_that_makes_no_sense_gets_a_sentence_before_anything_happens(
     """Each on a host of its own."""
     lab.configure()
     variables = {
-        f"host{index:02}": (f"openai_creds_deliver_{name}", value) for index, (name, value, _) in enumerate(NONSENSE)
+        f"host{index:02}": (f"openai_creds_deliver_{name}", value) for index, (name, value, _why) in enumerate(NONSENSE)
     }
     hosts = Hosts(lab, **{host: {name: value} for host, (name, value) in variables.items()})
     # So that those of the hosts count.

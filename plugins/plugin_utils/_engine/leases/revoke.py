@@ -113,7 +113,7 @@ def _marked(record: Record, owner: Owner) -> Record:
     if refused := record.refused:
         value = RefusedLease(refused.value.lease, refused.value.refusal, owner)
         return record._replace(refused=Stored(value, refused.path, refused.version))
-    stored = t.cast("Stored[Lease]", record.stored)
+    stored = t.cast(Stored[Lease], record.stored)
     lease = stored.value.for_ending(owner)
     return record._replace(lease=lease, stored=Stored(lease, stored.path, stored.version))
 
@@ -122,14 +122,14 @@ def _written(marked: Record) -> Record:
     """Return a marked record as it is when that is written."""
     if refused := marked.refused:
         return marked._replace(refused=Stored(refused.value, refused.path, refused.version + 1))
-    stored = t.cast("Stored[Lease]", marked.stored)
+    stored = t.cast(Stored[Lease], marked.stored)
     return marked._replace(stored=Stored(stored.value, stored.path, stored.version + 1))
 
 
 def _write(marked: Record) -> Write:
     if marked.refused:
         return marked.refused.value.write(marked.refused.version)
-    return marked.lease.write(t.cast("Stored[Lease]", marked.stored).version)
+    return marked.lease.write(t.cast(Stored[Lease], marked.stored).version)
 
 
 def _ending(record: Record) -> Owner | None:

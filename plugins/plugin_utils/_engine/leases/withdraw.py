@@ -57,7 +57,7 @@ def _is_issuing(record: Record) -> bool:
 
 
 def _withdraw(mount: Mount, record: Record, force: bool) -> Ended[Record]:
-    making = left_issue(mount, t.cast("Stored[Intent]", record.issuing))
+    making = left_issue(mount, t.cast(Stored[Intent], record.issuing))
     version = making.intent.version
     try:
         client = mount.openai()
