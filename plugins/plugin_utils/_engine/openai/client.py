@@ -172,15 +172,9 @@ class OpenAI:
             return []
 
     def find_service_account(self, project_id: str, service_account_id: str) -> ServiceAccount | None:
-        """Return an account of a project, or None if OpenAI does not know it."""
-        try:
-            return read_service_account(self._transport.call("GET", _account(project_id, service_account_id)))
-        except Malformed as error:
-            raise ApiError(f"OpenAI's answer cannot be understood: {error}") from None
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            return None
+        """Return an account of a project, or None if it is not in the project's list."""
+        accounts = self.list_service_accounts(project_id)
+        return next((account for account in accounts if account.id == service_account_id), None)
 
     def create_account_key(
         self, project_id: str, service_account_id: str, name: str, expires_in: int | None, scopes: list[str] | None
@@ -192,11 +186,17 @@ class OpenAI:
         if scopes:
             body["scopes"] = scopes
         path = f"{_account(project_id, service_account_id)}/api_keys"
-        answer = self._transport.call("POST", path, body=body, create=True)
-        try:
-            return read_new_key(answer)
-        except Malformed as error:
-            raise ApiError(f"OpenAI's answer cannot be understood: {error}", may_have_happened=True) from None
+        for wait in (*_UNKNOWN_WAITS, None):
+            try:
+                return read_new_key(self._transport.call("POST", path, body=body, create=True))
+            except Malformed as error:
+                raise ApiError(f"OpenAI's answer cannot be understood: {error}", may_have_happened=True) from None
+            except ApiError as error:
+                # An account that is listed may have been made a moment ago.
+                if error.status != 404 or wait is None or not self.find_service_account(project_id, service_account_id):
+                    raise
+            self._sleep(wait)
+        raise AssertionError("unreachable")
 
     def list_project_keys(self, project_id: str) -> list[ProjectKey]:
         """Return all keys of a project, whoever may use it; none if it has been archived."""
