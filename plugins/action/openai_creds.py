@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from ansible_collections.ephemeral.openai.plugins.modules.openai_creds import DOCUMENTATION
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.issued import note_issued
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue_several, placeholder
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import note_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import LOST, note
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
 _MOST = 1000
@@ -35,13 +34,6 @@ class ActionModule(OpenAIAction):
         else:
             leases: list[Lease] = []
             credentials = issue_several(mount, args["name"], ttl, count, leases.append)
-            if not self._task.register:
-                # The output is censored, and nothing else holds the key.
-                left = ", ".join(credential["lease_id"] for credential in credentials)
-                result["warnings"] = [
-                    f"nobody can read the key that was issued, since the task has no register: {left}"
-                ]
-            entries = [{"by": "task", "lease": note_of(lease), **self.settings} for lease in leases]
-            if sum(map(note, entries)) < count:
-                result["warnings"] = [*result.get("warnings", ()), LOST]
+            if warnings := note_issued(leases, self.settings, self._task.register):
+                result["warnings"] = warnings
         return {**result, **({"creds": credentials[0]} if count == 1 else {"creds_list": credentials})}

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from ansible_collections.ephemeral.openai.plugins.modules.openai_library_checkout import DOCUMENTATION
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.issued import note_issued
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.library_sets import SETS
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import note_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.check_out import (
     check_out,
     placeholder,
@@ -18,7 +18,6 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.c
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client  # noqa: F401 pylint: disable=unused-import
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import LOST, note
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
 
@@ -32,14 +31,7 @@ class ActionModule(OpenAIAction):
             return {**result, **self._foretell(mount, args, ttl)}
         leases: list[Lease] = []
         creds = check_out(mount, args["name"], ttl, args["service_account"], leases.append)
-        warnings = []
-        if not self._task.register:
-            # The output is censored, and nothing else holds the key.
-            warnings.append(
-                f"nobody can read the key that was issued, since the task has no register: {creds['lease_id']}"
-            )
-        if not all(note({"by": "task", "lease": note_of(lease), **self.settings}) for lease in leases):
-            warnings.append(LOST)
+        warnings = note_issued(leases, self.settings, self._task.register)
         return {**result, "creds": creds, **({"warnings": warnings} if warnings else {})}
 
     def _foretell(self, mount: Mount, args: Data, ttl: int) -> Data:

@@ -27,7 +27,7 @@ class ActionModule(OpenAIAction):
             outcome = delete_library_set(mount, args["name"], dry_run=self.check_mode)
             return {**self.outcome(outcome), "library_set": outcome.after}
         given = self.given(args, "project", "project_id", "service_account_names", *_WITH_DEFAULT)
-        defaults = {option: self._argument_spec[option]["default"] for option in _WITH_DEFAULT}
+        defaults = self.defaults(*_WITH_DEFAULT)
         outcome = write_library_set(mount, args["name"], **given, defaults=defaults, dry_run=self.check_mode)
         result: Data = {**self.outcome(outcome), "library_set": outcome.after}
         if self.check_mode and (warnings := self.unconfigured(mount)):

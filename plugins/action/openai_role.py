@@ -30,6 +30,6 @@ class ActionModule(OpenAIAction):
             outcome = delete_role(mount, args["name"], dry_run=self.check_mode)
         else:
             given = self.given(args, "project", "project_id", "service_account_id", "scopes", *_WITH_DEFAULT)
-            defaults = {option: self._argument_spec[option]["default"] for option in _WITH_DEFAULT}
+            defaults = self.defaults(*_WITH_DEFAULT)
             outcome = write_role(mount, args["name"], **given, defaults=defaults, dry_run=self.check_mode)
         return {**self.outcome(outcome), "role": outcome.after}

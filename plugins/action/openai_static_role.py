@@ -28,7 +28,7 @@ class ActionModule(OpenAIAction):
             outcome = delete_static_role(mount, name, dry_run=self.check_mode)
             return {**self.outcome(outcome), "static_role": None}
         given = self.given(args, "project", "project_id", "service_account_id", *_WITH_DEFAULT)
-        defaults = {option: self._argument_spec[option]["default"] for option in _WITH_DEFAULT}
+        defaults = self.defaults(*_WITH_DEFAULT)
         outcome = write_static_role(mount, name, **given, defaults=defaults, dry_run=self.check_mode)
         stored = [] if self.check_mode else read_static_roles(mount, name)
         return {**self.outcome(outcome), "static_role": stored[0] if stored else outcome.after}

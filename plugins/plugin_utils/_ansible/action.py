@@ -67,6 +67,10 @@ class OpenAIAction(ActionBase):
         """Return those of these options that the task gives, without the documented defaults of the others."""
         return {option: args[option] for option in options if option in self._task.args}
 
+    def defaults(self, *options: str) -> Data:
+        """Return the documented defaults of these options."""
+        return {option: self._argument_spec[option]["default"] for option in options}
+
     def unconfigured(self, mount: Mount) -> list[str]:
         """Return a warning if the mount has no admin key, for check mode, in which an earlier task may have given it one."""
         if mount.definitions("config"):

@@ -18,9 +18,10 @@ from ..errors import OpenAICredsError
 from ..journal.ending import Refusal
 from ..journal.things import ACCOUNT, Thing
 from ..mount import Mount
-from ..names import check_name, check_openai_id
+from ..names import check_name
 from ..store.base import Data
 from .change import Outcome, delete_definition, write_definition
+from .in_project import check_project, merge_project, project_when_written
 
 SETS = "library_sets"
 #: The accounts that no set has any more, by their ids.
@@ -100,19 +101,9 @@ def define_library_set(
     def make(before: Data, data: Data) -> Data:
         nonlocal warnings
         entry = _merge(before or defaults, given)
-        project_id = entry["project_id"]
-        if entry["project"] is not None:
-            project = data.get("projects", {}).get(entry["project"])
-            if project is None and not dry_run:
-                raise OpenAICredsError(
-                    f"project: project not found: {entry['project']!r} is not registered; see openai_project"
-                )
-            if project is None:
-                warnings = (
-                    f"project {entry['project']!r} is not registered; a real run fails unless it has been by then",
-                )
-                return entry
-            project_id = project["project_id"]
+        project_id, warnings = project_when_written(entry, data, dry_run=dry_run)
+        if project_id is None:
+            return entry
         had: dict[str, str] = before.get("_accounts", {})
         at: Data = before.get("_at") or {}
         if had and at["project_id"] != project_id:
@@ -159,12 +150,7 @@ def _drop(
 
 def _check_given(given: Data) -> None:
     """Raise if an option is wrong whatever the others are."""
-    if "project" in given and "project_id" in given:
-        raise OpenAICredsError("project, project_id: give exactly one of them")
-    if "project" in given:
-        check_name(given["project"], "project")
-    if "project_id" in given:
-        check_openai_id(given["project_id"], "project_id")
+    check_project(given)
     if "service_account_names" in given:
         names = given["service_account_names"]
         if not names:
@@ -179,15 +165,7 @@ def _check_given(given: Data) -> None:
 
 def _merge(before: Data, given: Data) -> Data:
     """Return a set as it is stored: what is given, over what was there before."""
-    nothing: Data = {"project": None, "project_id": None, "_accounts": {}, "_at": None}
-    entry: Data = {**nothing, **before, **given}
-    # The one takes the place of the other.
-    if "project" in given:
-        entry["project_id"] = None
-    elif "project_id" in given:
-        entry["project"] = None
-    if entry["project"] is None and entry["project_id"] is None:
-        raise OpenAICredsError("project, project_id: give exactly one of them")
+    entry: Data = {"_accounts": {}, "_at": None, **before, **given, **merge_project(before, given)}
     if "service_account_names" not in entry:
         raise OpenAICredsError("service_account_names: give the names of the new library set's accounts")
     return {**entry, "max_ttl": parse_duration(entry["max_ttl"], "max_ttl")}

@@ -16,6 +16,7 @@ from ..mount import Mount
 from ..names import check_name, check_openai_id, check_template
 from ..store.base import Data
 from .change import Outcome, delete_definition, write_definition
+from .in_project import account_name, check_project, merge_project, project_in_use, project_when_written
 
 _SCOPE = re.compile(r"[A-Za-z0-9_.:*-]{1,128}")
 
@@ -52,45 +53,18 @@ def write_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool, **give
     def make(before: Data, data: Data) -> Data:
         nonlocal warnings
         entry = _merge(name, before or defaults, given)
-        project = entry["project"]
-        if project is not None and project not in data.get("projects", {}):
-            if not dry_run:
-                raise OpenAICredsError(f"project: project not found: {project!r} is not registered; see openai_project")
-            warnings = (f"project {project!r} is not registered; a real run fails unless it has been by then",)
-            return entry
-        project_id = entry["project_id"] if project is None else data["projects"][project]["project_id"]
-        entry["_service_account"] = _account_name(mount, before, entry, project_id)
+        project_id, warnings = project_when_written(entry, data, dry_run=dry_run)
+        if project_id is not None:
+            entry["_service_account"] = account_name(mount, before, entry, project_id)
         return entry
 
     outcome = write_definition(mount, "roles", name, make, dry_run=dry_run)
     return outcome._replace(warnings=warnings)
 
 
-def _account_name(mount: Mount, before: Data, entry: Data, project_id: str) -> str | None:
-    """Return the name of the account whose keys a role issues, once it is known; raises if OpenAI does not know the account.
-
-    Credentials tell it, and one call for each is to be enough.
-    """
-    account_id = entry["service_account_id"]
-    names = ("service_account_id", "project", "project_id")
-    if account_id is None or not mount.definitions("config"):
-        return None
-    if before.get("_service_account") and all(before[name] == entry[name] for name in names):
-        return str(before["_service_account"])
-    account = mount.openai().find_service_account(project_id, account_id)
-    if account is None:
-        raise OpenAICredsError(f"service_account_id: {account_id} is not an account of {project_id} at OpenAI")
-    return account.name
-
-
 def _check_given(given: Data) -> None:
     """Raise if an option is wrong whatever the others are."""
-    if "project" in given and "project_id" in given:
-        raise OpenAICredsError("project, project_id: give exactly one of them")
-    if "project" in given:
-        check_name(given["project"], "project")
-    if "project_id" in given:
-        check_openai_id(given["project_id"], "project_id")
+    check_project(given)
     if "service_account_id" in given:
         check_openai_id(given["service_account_id"], "service_account_id")
     if "scopes" in given and not given["scopes"]:
@@ -105,16 +79,9 @@ def _check_given(given: Data) -> None:
 
 def _merge(name: str, before: Data, given: Data) -> Data:
     """Return a role as it is stored: what is given, over what was there before."""
-    nothing = dict.fromkeys(("project", "project_id", "service_account_id", "_service_account", "scopes"))
-    entry: Data = {**nothing, **before, **given}
-    # The one takes the place of the other.
-    if "project" in given:
-        entry["project_id"] = None
-    elif "project_id" in given:
-        entry["project"] = None
+    nothing = dict.fromkeys(("service_account_id", "_service_account", "scopes"))
+    entry: Data = {**nothing, **before, **given, **merge_project(before, given)}
     project = entry["project"] or entry["project_id"]
-    if project is None:
-        raise OpenAICredsError("project, project_id: give exactly one of them")
     check_template(entry["service_account_name_template"], "service_account_name_template", name, project)
     ttl, max_ttl = (parse_duration(entry[option], option) for option in ("ttl", "max_ttl"))
     if ttl > max_ttl:
@@ -141,13 +108,7 @@ def find_role(mount: Mount, name: str, option: str = "name") -> Role:
         # Without a config it is most likely the mount or the store that is not the one that was meant.
         mount.check_configured()
         raise OpenAICredsError(f"{option}: role not found: {name!r}; see openai_role")
-    project_id = entry["project_id"]
-    if entry["project"] is not None:
-        project = mount.definitions("projects").get(entry["project"])
-        if project is None:
-            mount.check_configured()
-            raise OpenAICredsError(f"project not found: role {name!r} uses {entry['project']!r}; see openai_project")
-        project_id = project["project_id"]
+    project_id = project_in_use(mount, entry, f"role {name!r}")
     return Role(
         name=name,
         project_id=project_id,

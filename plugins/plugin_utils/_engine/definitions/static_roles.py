@@ -15,6 +15,7 @@ from ..mount import Mount
 from ..names import check_name, check_openai_id
 from ..store.base import Data
 from .change import Outcome, write_definition
+from .in_project import account_name, check_project, merge_project, project_in_use, project_when_written
 
 STATIC_ROLES = "static_roles"
 NEW_KEY = "new_key"
@@ -55,58 +56,28 @@ def define_static_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool
     def make(before: Data, data: Data) -> Data:
         nonlocal warnings
         entry = _merge(before or defaults, given)
-        project = entry["project"]
-        if project is not None and project not in data.get("projects", {}):
-            if not dry_run:
-                raise OpenAICredsError(f"project: project not found: {project!r} is not registered; see openai_project")
-            warnings = (f"project {project!r} is not registered; a real run fails unless it has been by then",)
-            return entry
-        project_id = entry["project_id"] if project is None else data["projects"][project]["project_id"]
-        entry["_service_account"] = _account_name(mount, before, entry, project_id)
+        project_id, warnings = project_when_written(entry, data, dry_run=dry_run)
+        if project_id is not None:
+            entry["_service_account"] = account_name(mount, before, entry, project_id)
         return entry
 
     outcome = write_definition(mount, STATIC_ROLES, name, make, dry_run=dry_run)
     return outcome._replace(warnings=warnings)
 
 
-def _account_name(mount: Mount, before: Data, entry: Data, project_id: str) -> str | None:
-    """Return the name of the account; raises if OpenAI does not know the account."""
-    same = all(before.get(name) == entry[name] for name in ("service_account_id", "project", "project_id"))
-    if before.get("_service_account") and same:
-        return str(before["_service_account"])
-    if not mount.definitions("config"):
-        return None
-    account = mount.openai().find_service_account(project_id, entry["service_account_id"])
-    if account is None:
-        raise OpenAICredsError(
-            f"service_account_id: {entry['service_account_id']} is not an account of {project_id} at OpenAI"
-        )
-    return account.name
-
-
 def _check_given(given: Data) -> None:
     """Raise if an option is wrong whatever the others are."""
-    if "project" in given and "project_id" in given:
-        raise OpenAICredsError("project, project_id: give exactly one of them")
-    for option in ("project", "api_key_name"):
-        if option in given:
-            check_name(given[option], option)
-    for option in ("project_id", "service_account_id"):
-        if option in given:
-            check_openai_id(given[option], option)
+    check_project(given)
+    if "api_key_name" in given:
+        check_name(given["api_key_name"], "api_key_name")
+    if "service_account_id" in given:
+        check_openai_id(given["service_account_id"], "service_account_id")
 
 
 def _merge(before: Data, given: Data) -> Data:
     """Return a static role as it is stored: what is given, over what was there before."""
-    nothing = dict.fromkeys(("project", "project_id", "service_account_id", "_service_account"))
-    entry: Data = {**nothing, **before, **given}
-    # The one takes the place of the other.
-    if "project" in given:
-        entry["project_id"] = None
-    elif "project_id" in given:
-        entry["project"] = None
-    if entry["project"] is None and entry["project_id"] is None:
-        raise OpenAICredsError("project, project_id: give exactly one of them")
+    nothing = dict.fromkeys(("service_account_id", "_service_account"))
+    entry: Data = {**nothing, **before, **given, **merge_project(before, given)}
     if entry["service_account_id"] is None:
         raise OpenAICredsError("service_account_id: give the id of the service account whose key is to be rotated")
     period, ttl = (parse_duration(entry[option], option) for option in ("rotation_period", "ttl"))
@@ -127,18 +98,9 @@ def find_static_role(mount: Mount, name: str, option: str = "name") -> StaticRol
         # Without a config it is most likely the mount or the store that is not the one that was meant.
         mount.check_configured()
         raise OpenAICredsError(f"{option}: static role not found: {name!r}; see openai_static_role")
-    project_id = entry["project_id"]
-    if entry["project"] is not None:
-        project = mount.definitions("projects").get(entry["project"])
-        if project is None:
-            mount.check_configured()
-            raise OpenAICredsError(
-                f"project not found: static role {name!r} uses {entry['project']!r}; see openai_project"
-            )
-        project_id = project["project_id"]
     return StaticRole(
         name=name,
-        project_id=project_id,
+        project_id=project_in_use(mount, entry, f"static role {name!r}"),
         service_account_id=entry["service_account_id"],
         service_account=entry["_service_account"] or entry["service_account_id"],
         api_key_name=entry["api_key_name"],

@@ -43,21 +43,26 @@ class Thing:
 
 def was_made_here(client: OpenAI, thing: Thing) -> bool:
     """Say whether a client is for the endpoint and the organization that a thing was made at."""
-    return thing.endpoint == client.endpoint and thing.organization_id in (None, client.organization_id)
+    return _difference(client, thing) is None
 
 
 def check_pins(client: OpenAI, thing: Thing, subject: str) -> None:
     """Raise unless a client is for the endpoint and the organization that a thing was made at. subject says what it is for."""
+    if difference := _difference(client, thing):
+        option, pinned, configured = difference
+        raise OpenAICredsError(
+            f"{option}: {subject} was issued at {pinned} and can only be changed there, but the mount is configured "
+            f"for {configured}; set {option} back in openai_config"
+        )
+
+
+def _difference(client: OpenAI, thing: Thing) -> tuple[str, str, str] | None:
+    """Return the option that a client differs in from where a thing was made, what it was then, and what it is; or None."""
     if thing.endpoint != client.endpoint:
-        option, pinned, configured = "api_endpoint", thing.endpoint, client.endpoint
-    elif thing.organization_id and thing.organization_id != client.organization_id:
-        option, pinned, configured = "organization_id", thing.organization_id, client.organization_id or "none"
-    else:
-        return
-    raise OpenAICredsError(
-        f"{option}: {subject} was issued at {pinned} and can only be changed there, but the mount is configured "
-        f"for {configured}; set {option} back in openai_config"
-    )
+        return "api_endpoint", thing.endpoint, client.endpoint
+    if thing.organization_id and thing.organization_id != client.organization_id:
+        return "organization_id", thing.organization_id, client.organization_id or "none"
+    return None
 
 
 def ids_by_name(client: OpenAI, thing: Thing) -> dict[str | None, list[str]]:

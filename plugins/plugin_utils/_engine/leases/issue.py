@@ -27,15 +27,26 @@ PLACEHOLDER_KEY = "sk-check-mode-placeholder-this-is-not-a-key"
 _CREATE_ROUNDS = 3
 
 
+def unissued(now: int, duration: int, *, renewable: bool) -> Data:
+    """Return a credential for a dry run, of which no more is known than for how many seconds it would live."""
+    return {
+        **dict.fromkeys(("lease_id", "api_key_id", "service_account", "service_account_id", "project_id")),
+        "lease_duration": duration,
+        "lease_renewable": renewable,
+        "expires_at": rfc3339(now + duration),
+        "api_key": PLACEHOLDER_KEY,
+    }
+
+
 def placeholder(mount: Mount, role_name: str, ttl: int | None) -> tuple[Data, list[str]]:
     """Return a credential for a dry run, and warnings where a real run would fail as things are now."""
     warnings = []
-    creds: Data = dict.fromkeys(("lease_id", "api_key_id", "service_account_id", "project_id", "service_account"))
+    known: Data = {}
     try:
         role = find_role(mount, role_name)
         duration, renewable = _duration(role, ttl), role.renewable
         account = role.service_account or role.service_account_id or _name(role)
-        creds.update(project_id=role.project_id, service_account=account, service_account_id=role.service_account_id)
+        known.update(project_id=role.project_id, service_account=account, service_account_id=role.service_account_id)
     except OpenAICredsError as error:
         if mount.definitions("roles").get(role_name) is not None:
             raise
@@ -44,9 +55,7 @@ def placeholder(mount: Mount, role_name: str, ttl: int | None) -> tuple[Data, li
     else:
         if not mount.definitions("config"):
             warnings.append(f"{mount.unconfigured()} (a real run fails unless that is done by then)")
-    expires_at = rfc3339(mount.now() + duration)
-    creds.update(lease_duration=duration, lease_renewable=renewable, expires_at=expires_at, api_key=PLACEHOLDER_KEY)
-    return creds, warnings
+    return {**unissued(mount.now(), duration, renewable=renewable), **known}, warnings
 
 
 class Place(t.NamedTuple):

@@ -27,7 +27,7 @@ import typing as t
 from ..clocks import Comparison
 from ..durations import rfc3339
 from ..errors import OpenAICredsError, UnreadableError, quoted
-from ..journal.owners import Owner, is_left, read_owner
+from ..journal.owners import Owner, read_owner
 from ..journal.things import ACCOUNT, ACCOUNT_KEY, Thing
 from ..mount import Mount
 from ..store.base import Data, Found, Stored, Write, converted, refuse_unreadable
@@ -178,8 +178,3 @@ def leases_in(
 ) -> t.Iterator[Stored[Lease]]:
     """Yield the leases that documents hold."""
     return converted(found, read_stored, unreadable)
-
-
-def is_being_ended(ending: Owner | None, now: int, grace: int) -> bool:
-    """Say whether somebody is ending a lease just now."""
-    return ending is not None and not is_left(ending, now, grace)

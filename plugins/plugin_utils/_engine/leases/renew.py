@@ -50,7 +50,7 @@ def renew(mount: Mount, record: Record, increment: int | None, *, dry_run: bool)
         raise OpenAICredsError(
             f"increment: {duration} s would take {lease_id} past its max_ttl; at most {left} s from now are left"
         )
-    if lease.renewing and not is_left(lease.renewing, mount.now(), GRACE_SECONDS):
+    if not is_left(lease.renewing, mount.now(), GRACE_SECONDS):
         raise OpenAICredsError(f"lease_id: {lease_id} is being renewed by somebody else; try again")
     # After the record was read: what is moved after this has another version then.
     mount.check_is_here()

@@ -13,7 +13,7 @@ import typing as t
 
 from ..errors import OpenAICredsError, UnreadableError
 from ..journal.ending import Due, Ended
-from ..journal.owners import GRACE_SECONDS
+from ..journal.owners import GRACE_SECONDS, is_left
 from ..journal.things import Thing
 from ..mount import Mount
 from ..run.processes import this_run
@@ -21,7 +21,7 @@ from ..store.base import Data, Stored
 from .claims import claims_of, leases_of
 from .find import Record
 from .intents import Intent
-from .lease import Lease, is_being_ended, read_leases
+from .lease import Lease, read_leases
 from .refusal import refusal_path, refusals_in
 from .revoke import end_forgotten, revoke
 from .share import take_back
@@ -81,7 +81,7 @@ def revoke_taken(mount: Mount, taken: t.Sequence[TakenLease], *, concurrency: in
     records = [
         Record(lease.value, "active", lease)
         for lease in found.values()
-        if not is_being_ended(lease.value.ending, now, GRACE_SECONDS)
+        if is_left(lease.value.ending, now, GRACE_SECONDS)
     ]
     # One by one without threads, so that it is known what is left if somebody gives up waiting.
     size = max(1, len(records)) if concurrency > 1 else 1

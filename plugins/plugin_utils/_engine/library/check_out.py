@@ -15,7 +15,7 @@ from ..durations import rfc3339
 from ..errors import OpenAICredsError, UnreadableError
 from ..journal.making import NotMade
 from ..leases.find import active_records
-from ..leases.issue import PLACEHOLDER_KEY, issue_lease, new_lease
+from ..leases.issue import issue_lease, new_lease, unissued
 from ..leases.lease import Lease, credential
 from ..leases.revoke import revoke
 from ..mount import Mount
@@ -68,15 +68,7 @@ def plan_check_out(mount: Mount, name: str, ttl: int, account: str | None = None
 
 def placeholder(mount: Mount, ttl: int) -> Data:
     """Return a credential for a dry run of which no more is known."""
-    now = mount.now()
-    return {
-        **dict.fromkeys(("lease_id", "api_key_id", "service_account", "service_account_id", "project_id")),
-        "lease_duration": ttl,
-        "lease_renewable": True,
-        "expires_at": rfc3339(now + ttl),
-        "checkout_time": rfc3339(now),
-        "api_key": PLACEHOLDER_KEY,
-    }
+    return {**unissued(mount.now(), ttl, renewable=True), "checkout_time": rfc3339(mount.now())}
 
 
 def _credential(lease: Lease, key: str) -> Data:
@@ -168,12 +160,9 @@ def _lend(
 
 
 def _is_gone(mount: Mount, library_set: LibrarySet, account: str) -> bool:
-    """Say whether OpenAI does not know an account any more. That it does not find it is believed when its list says so too."""
-    client, account_id = mount.openai(), library_set.accounts[account]
-    project_id = library_set.origin.project_id
-    if client.find_service_account(project_id, account_id):
-        return False
-    return all(listed.id != account_id for listed in client.list_service_accounts(project_id))
+    """Say whether OpenAI does not know an account any more."""
+    account_id = library_set.accounts[account]
+    return mount.openai().find_service_account(library_set.origin.project_id, account_id) is None
 
 
 def _make_again(mount: Mount, library_set: LibrarySet, account: str) -> LibrarySet:

@@ -60,9 +60,7 @@ def read_holds(
 
 def is_being_changed(mount: Mount, hold: Stored[Hold] | None) -> bool:
     """Say whether somebody is lending or removing an account just now."""
-    return bool(hold and hold.value.owner) and not is_left(
-        t.cast("Stored[Hold]", hold).value.owner, mount.now(), GRACE_SECONDS
-    )
+    return hold is not None and not is_left(hold.value.owner, mount.now(), GRACE_SECONDS)
 
 
 def lease_of(mount: Mount, hold: Stored[Hold] | None) -> Record | None:

@@ -42,9 +42,7 @@ def _status(mount: Mount, library_set: LibrarySet, refused: dict[str, Lease]) ->
     holds, unknown = _holds(mount, library_set)
     now = mount.now()
     # Before their leases are read: what is written by then is complete.
-    changing = {
-        name for name, hold in holds.items() if hold.value.owner and not is_left(hold.value.owner, now, GRACE_SECONDS)
-    }
+    changing = {name for name, hold in holds.items() if not is_left(hold.value.owner, now, GRACE_SECONDS)}
     wanted = [hold.value.lease_id for hold in holds.values() if hold.value.lease_id]
     found, unread = _leases(mount, wanted)
     unknown |= {name for name, hold in holds.items() if hold.value.lease_id in unread}

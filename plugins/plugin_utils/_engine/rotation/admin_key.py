@@ -16,7 +16,7 @@ from ..journal.ending import refused_again
 from ..journal.making import Unanswered, make
 from ..journal.making import recover as recover_making
 from ..journal.owners import GRACE_SECONDS, is_left
-from ..journal.things import ADMIN_KEY, was_made_here
+from ..journal.things import ADMIN_KEY, ids_by_name, was_made_here
 from ..journal.watches import Watch, find_watches, stop_watching
 from ..mount import Mount
 from ..mount_config import MountConfig, read_config
@@ -280,9 +280,7 @@ def _search(mount: Mount, report: Report, watches: t.Sequence[Stored[Watch]], dr
     if not watches:
         return
     client = mount.openai()
-    found: dict[str | None, list[str]] = {}
-    for key in client.list_admin_keys():
-        found.setdefault(key.name, []).append(key.id)
+    found = ids_by_name(client, watches[0].value.thing)
     for watch in watches:
         if not was_made_here(client, watch.value.thing):
             # Elsewhere nothing is found, which proves nothing. It is looked for again when the config is set back.

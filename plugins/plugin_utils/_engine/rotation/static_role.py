@@ -32,7 +32,7 @@ from ..durations import rfc3339
 from ..errors import Conflict, OpenAICredsError
 from ..journal.owners import GRACE_SECONDS, is_left
 from ..leases.find import Record, find_record
-from ..leases.issue import PLACEHOLDER_KEY, issue_lease, new_lease
+from ..leases.issue import issue_lease, new_lease, unissued
 from ..leases.lease import Lease, credential, read_lease, read_leases
 from ..leases.refusal import with_way_out
 from ..leases.revoke import revoke
@@ -181,19 +181,19 @@ def current_credential(mount: Mount, name: str) -> Data:
 
 def planned_credential(mount: Mount, name: str, *, always: bool) -> tuple[bool, Data, list[str]]:
     """Return for a dry run whether there would be a rotation, the credential or a placeholder, and warnings."""
-    creds: Data = dict.fromkeys(("lease_id", "api_key_id", "service_account_id", "project_id", "service_account"))
-    creds.update(lease_renewable=False, api_key=PLACEHOLDER_KEY)
     try:
         role = find_static_role(mount, name)
     except OpenAICredsError as error:
-        creds.update(lease_duration=0, expires_at=rfc3339(mount.now()))
-        return True, creds, [f"{error} (a real run fails unless that is done by then)"]
+        return (
+            True,
+            unissued(mount.now(), 0, renewable=False),
+            [f"{error} (a real run fails unless that is done by then)"],
+        )
     state = read_state(mount, name).value
     if not (always or is_due(mount, role, state)):
         return False, current_credential(mount, name), []
+    creds = unissued(mount.now(), role.ttl, renewable=False)
     creds.update(
-        lease_duration=role.ttl,
-        expires_at=rfc3339(mount.now() + role.ttl),
         project_id=role.project_id,
         service_account=role.service_account,
         service_account_id=state.account_id or role.service_account_id,

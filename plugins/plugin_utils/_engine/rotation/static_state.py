@@ -133,7 +133,7 @@ def hold(mount: Mount, name: str, grace: int = GRACE_SECONDS) -> t.Iterator[Hold
     """Take a static role's state for this process, or raise Busy; what raises leaves it to others at once."""
     stored = read_state(mount, name)
     now = mount.now()
-    if stored.value.owner and not is_left(stored.value.owner, now, grace):
+    if not is_left(stored.value.owner, now, grace):
         raise busy(name)
     owner = this_owner(random_text(16), now)
     with at_work(owner.work):

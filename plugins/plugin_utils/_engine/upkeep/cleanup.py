@@ -16,12 +16,13 @@ from ..durations import rfc3339
 from ..errors import ApiError, Conflict, OpenAICredsError, StoreError, UnreadableError
 from ..journal.ending import Ended
 from ..journal.making import recover as recover_making
+from ..journal.owners import is_left
 from ..journal.things import ADMIN_KEY, Thing, check_pins, end_thing, ids_by_name
 from ..journal.watches import Watch, find_watches, stop_watching
 from ..leases.claims import claims_to_look_at, goes_on, have_lease, leases_of, look_later
 from ..leases.find import Record, stored_record
 from ..leases.intents import INTENTS, Claim, Intent, intents_in
-from ..leases.lease import LEASES, Lease, is_being_ended, leases_in, read_lease, read_leases
+from ..leases.lease import LEASES, Lease, leases_in, read_lease, read_leases
 from ..leases.making import left_issue
 from ..leases.refusal import RefusedLease, all_refusals
 from ..leases.revoke import revoke
@@ -128,7 +129,7 @@ def _look(mount: Mount, grace: int, dry_run: bool, result: Data) -> _ToDo:
         _add_unreadable(result, error)
 
     for refused in all_refusals(mount, unreadable):
-        again = refused.value.refusal.is_due(now) and not is_being_ended(refused.value.ending, now, grace)
+        again = refused.value.refusal.is_due(now) and is_left(refused.value.ending, now, grace)
         (todo.refused if again else todo.waiting).append(refused)
     todo.watches += [watch for watch in find_watches(mount, unreadable) if watch.value.thing.kind != ADMIN_KEY]
     todo.interrupted += [
@@ -182,7 +183,7 @@ def _leases_of_runs(
     records = [
         stored_record(stored, now)
         for lease_id in wanted
-        if (stored := found.get(lease_id)) and not is_being_ended(stored.value.ending, now, grace)
+        if (stored := found.get(lease_id)) and is_left(stored.value.ending, now, grace)
     ]
     unfinished = [
         claim
@@ -230,7 +231,7 @@ def _due(
             now, lease = mount.now(), stored.value
             if not lease.ending and now < lease.expires_at:
                 survey.add_later(lease.expires_at)
-            elif lease.lease_id not in known and not is_being_ended(lease.ending, now, grace):
+            elif lease.lease_id not in known and is_left(lease.ending, now, grace):
                 yield stored_record(stored, now)
     except StoreError as error:
         # What has been found so far ends all the same.

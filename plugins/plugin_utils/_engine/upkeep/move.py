@@ -25,7 +25,7 @@ from ..errors import Conflict, OpenAICredsError, StoreError
 from ..journal.owners import is_left, is_over, run_is_over
 from ..journal.watches import WATCHES
 from ..leases.intents import CLAIMS, INTENTS, Claim, Intent, intents_in
-from ..leases.lease import LEASES, is_being_ended, leases_in
+from ..leases.lease import LEASES, leases_in
 from ..leases.refusal import REFUSALS, all_refusals
 from ..library.account_making import ACCOUNT_INTENTS, account_intents
 from ..library.holds import HOLDS
@@ -118,11 +118,11 @@ def _refuse_if_in_use(source: Mount, definitions: Data, grace: int) -> None:
     at_work = int(rotating is not None and not is_left(rotating.owner, now, grace))
     at_work += sum(not intent.value.is_left(now, grace) for intent in intents_in(source.store.scan(INTENTS)))
     at_work += sum(_run_goes_on(claim.value, now, grace) for claim in intents_in(source.store.scan(CLAIMS)))
-    at_work += sum(is_being_ended(refused.value.ending, now, grace) for refused in all_refusals(source))
+    at_work += sum(not is_left(refused.value.ending, now, grace) for refused in all_refusals(source))
     at_work += sum(not intent.value.is_left(now, grace) for intent in account_intents(source))
     # What is being ended is due.
     due = leases_in(source.store.survey(LEASES, now, tidy=False).due)
-    at_work += sum(is_being_ended(lease.value.ending, now, grace) for lease in due)
+    at_work += sum(not is_left(lease.value.ending, now, grace) for lease in due)
     if at_work:
         raise OpenAICredsError(
             f"from: mount {source.name!r} is in use by {at_work} other run(s) or task(s); try again when they have ended"
