@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
+import random
 import threading
 import time
 import typing as t
@@ -25,9 +26,9 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.bas
 Starter = t.Callable[..., t.Any]
 
 
-def take(lab: Lab, number: int, held: Path, rounds: int, told: t.Any) -> None:
+def take(lab: Lab, number: int, held: Path, rounds: int, pause: float, told: t.Any) -> None:
     """Check accounts out and in so many times; held has a file for each account that somebody has. Tells how often, or what
-    was wrong."""
+    was wrong. pause is for about how many seconds it waits when none is free."""
     done = 0
     try:
         mount = lab.mount()
@@ -35,7 +36,7 @@ def take(lab: Lab, number: int, held: Path, rounds: int, told: t.Any) -> None:
         while done < rounds:
             creds = _check_out(mount)
             if creds is None:
-                time.sleep(0.02)
+                time.sleep(random.uniform(0.5, 1.5) * pause)
                 continue
             mark = held / creds["service_account"]
             mark.touch(exist_ok=False)
@@ -67,7 +68,9 @@ def contend(lab: Lab, start: Starter, told: t.Any, *, accounts: int, takers: int
     held = lab.path / "held"
     held.mkdir()
     each = rounds // takers
-    working = [start(target=take, args=(lab, number, held, each, told)) for number in range(takers)]
+    # The more wait, the less often each asks: else the asking takes the processor away from whoever has something to do.
+    pause = takers * 0.02
+    working = [start(target=take, args=(lab, number, held, each, pause, told)) for number in range(takers)]
     for one in working:
         one.start()
     samples = []
