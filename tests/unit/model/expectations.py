@@ -59,8 +59,9 @@ class Model:
         self._values: dict[str, str] = {}
         #: Leases that somebody has begun to end.
         self.unwanted: set[str] = set()
-        #: Names and ids that a forced revocation has forgotten, though OpenAI refused.
-        self.abandoned: set[str] = set()
+        #: Names and ids of what is not the mount's any more, or not only: a forced revocation has forgotten it though OpenAI
+        #: refused, or a person has given it to a static role.
+        self.may_exist: set[str] = set()
         #: Admin keys that were rotated away.
         self.replaced: set[str] = set()
 
@@ -112,7 +113,7 @@ class Model:
         """A forced revocation has dropped the record of something that is left at OpenAI."""
         lease = record.lease
         named_so = (lease.service_account_id, lease.api_key_id, lease.api_key_name, lease.service_account)
-        self.abandoned.update(name for name in named_so if name)
+        self.may_exist.update(name for name in named_so if name)
 
     # What is checked.
 
@@ -120,7 +121,7 @@ class Model:
         """Return what does not hold, as sentences without secrets."""
         now = self._world.clock.time
         state = self._double.server.state
-        broken = at_every_instant_but(self._world, self.abandoned)
+        broken = at_every_instant_but(self._world, self.may_exist)
         broken += self._unrecorded_keys()
         for promise in self.promises.values():
             if now < promise.until and not state.live_project_key(promise.value):
@@ -147,7 +148,7 @@ class Model:
             if key.id not in self._world.foreign
             and key.name != "Secret Key"
             and not key.expired(now)
-            and not (recorded | self.abandoned) & {key.id, key.name}
+            and not (recorded | self.may_exist) & {key.id, key.name}
         ]
 
     def records_that_lie(self) -> list[str]:
@@ -169,7 +170,7 @@ class Model:
     def left(self, *, all_of_it: bool) -> list[str]:
         """Return what is left when every lease is over; with all_of_it what static roles and library sets have as well."""
         state = self._double.server.state
-        mine = set(self._world.foreign) | self.abandoned
+        mine = set(self._world.foreign) | self.may_exist
         definitions = self._world.home().read(DEFINITIONS)
         assert definitions
         if not all_of_it:
@@ -216,9 +217,9 @@ def names_on_record(world: World) -> set[str]:
     return found
 
 
-def at_every_instant_but(world: World, abandoned: set[str]) -> list[str]:
+def at_every_instant_but(world: World, may_exist: set[str]) -> list[str]:
     """Return what invariants of the design are broken, but for what was given up."""
-    recorded = names_on_record(world) | abandoned | world.foreign | world.admin_keys_of_people
+    recorded = names_on_record(world) | may_exist | world.foreign | world.admin_keys_of_people
     state = t.cast(InsideDouble, world.double).server.state
     broken = [
         f"1: account {account.name} is live and no record names it"

@@ -63,7 +63,7 @@ ROLES: dict[str, Data] = {
     "lasting": {"native_expiry": False},
     "keys": {"service_account_id": "svc_acct_roles"},
 }
-ACCOUNTS = ("svc_acct_roles", "svc_acct_static0", "svc_acct_static1")
+ACCOUNTS = ("svc_acct_roles", "svc_acct_static")
 #: Static roles with their strategy and overlap.
 STATIC_ROLES = {"by-key": ("new_key", 600), "by-account": ("new_account", 0)}
 _STATIC_DEFAULTS = {"api_key_name": "vault-static-key", "rotation_period": "24h", "ttl": "48h"}
@@ -208,8 +208,19 @@ class Operations:
             defaults={**_STATIC_DEFAULTS, "rotation_strategy": strategy, "overlap": str(overlap)},
             dry_run=False,
             project_id=PROJECT,
-            service_account_id=f"svc_acct_static{sorted(STATIC_ROLES).index(name)}",
+            service_account_id=self._given_account(mount, name),
         )
+
+    def _given_account(self, mount: Mount, name: str) -> str:
+        """Return the account that a user gives a static role. With new_account it ends when that is rotated."""
+        if name == "by-key":
+            return ACCOUNTS[1]
+        defined = mount.definitions("static_roles").get(name)
+        if defined:
+            return str(defined["service_account_id"])
+        account = self.world.double.add_service_account(PROJECT, "taken-over")
+        self.model.may_exist |= {account["id"], account["api_key"]["id"]}
+        return str(account["id"])
 
     def rotate_static_role(self, mount: Mount, name: str, always: bool) -> None:
         self.model.rotate_static_role(name, STATIC_ROLES[name][1])

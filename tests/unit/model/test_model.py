@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from double import objects
 from double.inside import InsideDouble, answering
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from lab import MARKER, PROJECT, Lab
 from memory_store import MemoryStore
@@ -119,6 +119,7 @@ def run(machine: type[Machine], examples: int) -> None:
             deadline=None,
             print_blob=True,
             suppress_health_check=list(HealthCheck),
+            **({'phases': [Phase.generate, Phase.shrink][:int(os.environ['DEV'])]} if 'DEV' in os.environ else {}),
         ),
     )
 

@@ -30,7 +30,7 @@ from ..mount import Mount
 from ..run.threads import concurrently
 from ..store.base import Data
 from .account_making import AccountMaking, account_intents, make_account
-from .holds import Holder, hold_path, holder_of, is_being_changed, lease_of, read_holds
+from .holds import Holder, hold_path, holder_of, is_being_changed, lease_of, read_holds, take_for_good
 
 #: How many accounts are made at a time.
 _AT_ONCE = 8
@@ -80,13 +80,13 @@ def end_accounts(mount: Mount, due: t.Sequence[AccountEnding], concurrency: int 
 
 
 class _AccountEndings:
-    """The records of accounts that are to be deleted. Deleting one twice is no harm, so nobody has to mark it."""
+    """The records of accounts that are to be deleted. Their marks are their holds, so that none is deleted while it is lent."""
 
     def __init__(self, mount: Mount) -> None:
         self._mount = mount
 
     def mark(self, batch: list[AccountEnding], _owner: Owner, *, only_due: bool) -> list[AccountEnding]:
-        return batch
+        return [one for one in batch if take_for_good(self._mount, *_place(one))]
 
     def clear(self, ended: t.Sequence[Ended[AccountEnding]], *, force: bool) -> None:
         mount = self._mount
@@ -106,9 +106,16 @@ class _AccountEndings:
                 changed = True
             return changed
 
+        # Holds first: nobody would look for one without its account.
+        gone = [_place(one.record) for one in ended if one.error is None]
+        mount.store.delete(*(hold_path(set_name, account_id) for set_name, _account, account_id in gone))
         mount.define(clear)
-        gone = [one.record for one in ended if one.error is None]
-        mount.store.delete(*(hold_path(one.subject.split("/")[-2], str(one.thing.id)) for one in gone))
+
+
+def _place(ending: AccountEnding) -> tuple[str, str, str]:
+    """Return the set that has dropped an account, and the account's name and id."""
+    set_name, account = ending.subject.split("/")[-2:]
+    return set_name, account, str(ending.thing.id)
 
 
 def _end_dropped(mount: Mount) -> t.Iterator[str]:

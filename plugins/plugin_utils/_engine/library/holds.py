@@ -125,5 +125,21 @@ def holder_of(mount: Mount, library_set: LibrarySet, account: str, hold: Stored[
     return Holder(mount, path, account, hold.version if hold else 0)
 
 
+def take_for_good(mount: Mount, set_name: str, account: str, account_id: str) -> bool:
+    """Take an account that no set has any more, so that it can be deleted; returns False as long as somebody has it.
+
+    Whoever has dropped it may have been so slow that others took it for dead, and lent the account meanwhile.
+    """
+    path = hold_path(set_name, account_id)
+    hold = next(converted(mount.store.read_each([path]), _read), None)
+    if not is_free(mount, hold):
+        return False
+    try:
+        Holder(mount, path, account, hold.version if hold else 0).take(None)
+    except Taken:
+        return False
+    return True
+
+
 def _read(data: Data) -> Hold:
     return Hold(data["account"], data["lease_id"], read_owner(data["owner"]))
