@@ -12,6 +12,7 @@ import pytest
 from ansible.parsing.vault import VaultSecret
 from gateway import Opened, Proxy
 from hypothesis import settings
+from memory_store import MemoryStore
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Store
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
@@ -50,10 +51,23 @@ def vault_kv(request: pytest.FixtureRequest, path: Path) -> OpenStore:
     return open_store
 
 
+def memory(request: pytest.FixtureRequest, path: Path) -> OpenStore:
+    """The one of the model test."""
+    mounts: dict[str, MemoryStore] = {}
+
+    def open_store(mount: str = "mount") -> Store:
+        return MemoryStore(mounts.setdefault(mount, MemoryStore({})).documents)
+
+    return open_store
+
+
 BACKENDS: dict[str, t.Callable[[pytest.FixtureRequest, Path], OpenStore]] = {
+    "memory": memory,
     "vaulted_file": vaulted_file,
     "vault_kv": vault_kv,
 }
+#: For tests that need other processes: memory is not shared with them.
+SHARED = pytest.mark.parametrize("open_store", sorted({*BACKENDS} - {"memory"}), indirect=True)
 
 
 @pytest.fixture(params=sorted(BACKENDS))

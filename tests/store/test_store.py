@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from store.conftest import SHARED
 from surveys import Summary, due, summary
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict, StoreError
@@ -305,11 +306,13 @@ def test_threads_lose_no_update(open_store: OpenStore) -> None:
     assert document == Document("counter", {"count": 96}, 96)
 
 
+@SHARED
 def test_processes_lose_no_update(open_store: OpenStore) -> None:
     in_processes(*(lambda: increment(open_store(), "a/counter-1", 12) for _unused in range(8)))
     assert open_store().read("a/counter-1") == Document("a/counter-1", {"count": 96}, 96)
 
 
+@SHARED
 def test_a_store_that_was_forked_loses_no_update(open_store: OpenStore) -> None:
     """Ansible forks its workers from a process that may have opened the store already."""
     store = open_store()
@@ -319,6 +322,7 @@ def test_a_store_that_was_forked_loses_no_update(open_store: OpenStore) -> None:
     assert store.read("counter") == Document("counter", {"count": 20}, 21)
 
 
+@SHARED
 def test_processes_that_write_different_documents_of_one_group(open_store: OpenStore) -> None:
     """They never conflict, and none is lost."""
 
@@ -336,6 +340,7 @@ def test_processes_that_write_different_documents_of_one_group(open_store: OpenS
     assert summary(open_store(), "leases/") == Summary(56, 993)
 
 
+@SHARED
 def test_processes_that_come_and_go_in_one_folder(open_store: OpenStore) -> None:
     """Folders and groups vanish with their last document, while others begin them."""
 
@@ -352,6 +357,7 @@ def test_processes_that_come_and_go_in_one_folder(open_store: OpenStore) -> None
     assert summary(open_store(), "leases/") == Summary(0, None)
 
 
+@SHARED
 def test_only_one_of_many_creates_a_document(open_store: OpenStore) -> None:
     won = FORK.SimpleQueue()
     barrier = FORK.Barrier(6)
@@ -376,6 +382,7 @@ def test_only_one_of_many_creates_a_document(open_store: OpenStore) -> None:
     }
 
 
+@SHARED
 def test_a_reader_never_sees_half_of_anything(open_store: OpenStore) -> None:
     """While one writes, others read: always whole documents, never older than before, never missing."""
     steady = [f"l/h/{group}-steady" for group in ("000", "001")]

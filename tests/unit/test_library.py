@@ -34,6 +34,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.c
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.status import library_status
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import processes
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file import VaultedFileStore
 
@@ -551,3 +552,29 @@ def test_what_a_check_out_reads_does_not_grow_with_the_set(
     with pytest.raises(StoreError, match="stop"):
         check_out(mount, "pool", 600)
     assert sum(path.startswith("library/") for path in read) <= 4
+
+
+def test_a_slow_drop_takes_no_account_that_was_lent_meanwhile(
+    lab: Lab, pool: Mount, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever drops it, on another machine, stands still for so long that others take it for dead."""
+    creds: Data = {}
+    slow = lab.mount(clock=clock)
+    true = slow.store.write
+
+    def write_late(*writes: Write) -> None:
+        if writes[0].path == "definitions" and not creds:
+            clock.move(601)
+            with monkeypatch.context() as here:
+                here.setattr(processes, "_machine", lambda: "another machine")
+                creds.update(check_out(pool, "pool", 600))
+        true(*writes)
+
+    monkeypatch.setattr(slow.store, "write", write_late)
+    delete_library_set(slow, "pool", dry_run=False)
+    assert opens_models(lab, creds["api_key"]) and lab.accounts() == {creds["service_account"]}
+    assert clean(pool)["failed"] == [] and opens_models(lab, creds["api_key"])
+    clock.move(601)
+    for _round in range(2):
+        clean(pool)
+    assert lab.accounts() == set() and list(pool.store.scan("library/")) == []
