@@ -22,7 +22,7 @@ from ..journal.making import Made, Making, NotBegun, NotMade, Overtaken, Uncerta
 from ..journal.owners import GRACE_SECONDS, this_owner
 from ..journal.things import end_thing
 from ..mount import Mount
-from ..store.base import Stored
+from ..store.base import MOVED, Stored
 from .claims import spent, write_if_unchanged
 from .intents import Claim, Failure, Intent
 from .lease import Lease, lease_path, read_lease
@@ -247,6 +247,24 @@ class LeaseMaking(Making):
             self.abandon(recorded)
             raise recorded from None
         raise removed
+
+    def gives_way(self, client: OpenAI, made: Made, why: Overtaken) -> t.NoReturn:
+        """End what was made, unless the lease has been moved to another store: there its record accounts for it."""
+        if self._has_moved():
+            raise why
+        self.withdraw(client, made, why)
+
+    def _has_moved(self) -> bool:
+        try:
+            self.mount.check_is_here()
+        except StoreError:
+            return False
+        except OpenAICredsError:
+            # A lease that was written too late to be moved is still here.
+            with contextlib.suppress(StoreError):
+                found = self.mount.store.read(lease_path(self.lease.lease_id))
+                return found is None or MOVED in found.data
+        return False
 
     def failure(self, why: OpenAICredsError, unanswered_since: float | None = None) -> Failure:
         """Return the record of why the issue came to nothing, for those of the run who wait for its lease.
