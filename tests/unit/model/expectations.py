@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The model: what must exist at OpenAI, what may, and what must not.
 
-    must        the key that somebody was given, until its end, unless somebody has begun to end it; the mount's admin key;
-                what others have, as it was
-    may         what a record of the mount names
-    must not    what somebody was told has ended; anything else of ours; at the end, all that is over
+must        the key that somebody was given, until its end, unless somebody has begun to end it; the mount's admin key;
+            what others have, as it was
+may         what a record of the mount names
+must not    what somebody was told has ended; anything else of ours; at the end, all that is over
 """
 
 from __future__ import annotations
@@ -232,7 +232,9 @@ def at_every_instant_but(world: World, may_exist: set[str]) -> list[str]:
         for key in state.admin_keys
         if not recorded & {key.id, key.name}
     ]
-    configs = [one.data["config"] for store in world.stores if (one := store.read(DEFINITIONS)) and one.data.get("config")]
+    configs = [
+        one.data["config"] for store in world.stores if (one := store.read(DEFINITIONS)) and one.data.get("config")
+    ]
     if not any(
         (key := state.live_admin_key(config["admin_api_key"])) and config["admin_api_key_id"] in (None, key.id)
         for config in configs

@@ -33,7 +33,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vau
 
 _STEPS = 50
 _START = 1_800_000_000.0
-#: With it the examples differ from call to call.
+#: The examples are the same in each call, so that this never fails by chance; with make test-random they differ.
 RANDOM = "OPENAI_CREDS_TEST_RANDOM" in os.environ
 
 
@@ -119,18 +119,21 @@ def run(machine: type[Machine], examples: int) -> None:
             deadline=None,
             print_blob=True,
             suppress_health_check=list(HealthCheck),
-            **({'phases': [Phase.generate, Phase.shrink][:int(os.environ['DEV'])]} if 'DEV' in os.environ else {}),
+            # Without the one that explains a failure: it takes long and says little here.
+            phases=[Phase.generate, Phase.shrink],
         ),
     )
 
 
+@pytest.mark.timeout(900)  # Shrinking an example that fails takes minutes.
 @pytest.mark.parametrize(("machine", "examples"), [("memory", 8), ("vaulted_file", 1)], indirect=["machine"])
 def test_a_few_hundred_steps(machine: type[Machine], examples: int) -> None:
     run(machine, examples)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("machine", "examples"), [("memory", 220), ("vaulted_file", 10)], indirect=["machine"])
 def test_ten_thousand_steps(machine: type[Machine], examples: int) -> None:
     run(machine, examples)
-    assert machine.steps >= examples * _STEPS * 0.8
+    assert machine.steps >= examples * _STEPS * 0.8, machine.steps
