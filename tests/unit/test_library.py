@@ -21,7 +21,10 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record, matching
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.account_making import account_intents
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.account_making import (
+    AccountMaking,
+    account_intents,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.accounts import (
     delete_library_set,
     write_library_set,
@@ -258,6 +261,39 @@ def test_deleted_behind_our_back_is_made_again(lab: Lab, pool: Mount) -> None:
     assert lab.accounts() == {"one", "two"} and status(pool)["checked_out_accounts"] == 1
     give_in(pool, again)
     assert status(pool)["available_accounts"] == 2 and live_keys(lab) == [] and clean(pool)["recovered"] == []
+
+
+def test_nothing_stays_on_record_of_an_account_that_was_made_again(pool: Mount) -> None:
+    creds = check_out(pool, "pool", 600, "one")
+    give_in(pool, creds)
+    pool.openai().delete_service_account(PROJECT, creds["service_account_id"])
+    true = AccountMaking.commit
+
+    def crashing(making: AccountMaking, made: t.Any) -> None:
+        true(making, made)
+        raise Crash
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(AccountMaking, "commit", crashing)
+        check_out(pool, "pool", 600, "one")
+    clean(pool)
+    assert list(pool.store.scan("library/")) == [] and account_intents(pool) == []
+
+
+def test_nothing_stays_on_record_of_an_account_whose_end_was_interrupted(pool: Mount) -> None:
+    give_in(pool, check_out(pool, "pool", 600, "two"))
+    true = pool.store.delete
+
+    def crashing(*paths: str) -> None:
+        if any(path.startswith("library/") for path in paths):
+            raise Crash
+        true(*paths)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(pool.store, "delete", crashing)
+        write(pool, "one")
+    clean(pool)
+    assert list(pool.store.scan("library/")) == [] and status(pool)["service_account_names"] == ["one"]
 
 
 def test_deleted_while_it_is_checked_out(lab: Lab, pool: Mount) -> None:

@@ -22,7 +22,7 @@ from ..mount import Mount
 from ..names import random_text
 from ..store.base import Data, Stored
 from .account_making import make_account
-from .holds import Hold, Taken, hold_path, holder_of, is_free, read_holds
+from .holds import Hold, Taken, holder_of, is_free, read_holds
 
 
 def _ignore(_lease: Lease) -> None:
@@ -172,5 +172,4 @@ def _make_again(mount: Mount, library_set: LibrarySet, account: str) -> LibraryS
     if now.accounts.get(account) != account_id:
         raise Taken(f"{account}: the service account has been dropped from its set meanwhile; try again")
     make_account(mount, now, account, replaces=account_id)
-    mount.store.delete(hold_path(library_set.name, account_id))
     return find_library_set(mount, library_set.name)
