@@ -21,6 +21,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitio
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.projects import delete_project
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.making import LeaseMaking
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation import static_role
@@ -32,7 +33,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.
     write_static_role,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_state import hold, read_state
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Document, Write
 
 if t.TYPE_CHECKING:
     from conftest import Clock
@@ -441,6 +442,44 @@ def test_one_that_was_taken_for_dead_gives_way(
         with pytest.raises(OpenAICredsError, match="somebody else"):
             rotate(mount)
     clean(mount)
+    whole(lab, mount, account, "new_key")
+
+
+@pytest.mark.parametrize("stalled", ["issue_lease", "check_owner"])
+def test_one_that_was_taken_for_dead_leaves_the_key_that_others_go_on_with(
+    lab: Lab, mount: Mount, account: Data, monkeypatch: pytest.MonkeyPatch, stalled: str
+) -> None:
+    """The process stands still when the lease is on record, before or after it has looked whether it still is its own."""
+    write(mount, account)
+    before = current(mount)
+
+    def go_on() -> None:
+        document = mount.store.read(read_state(mount, "Data.Science").path)
+        assert document
+        mount.store.write(Write(document.path, {**document.data, "owner": None}, document.version))
+        for intent in mount.store.scan("intents/"):
+            assert isinstance(intent, Document)
+            mount.store.write(Write(intent.path, {**intent.data, "owner": None}, intent.version))
+        clean(mount)
+
+    def slow_issue(*args: t.Any, **options: t.Any) -> t.Any:
+        made = issue(*args, **options)
+        go_on()
+        return made
+
+    def slow_check(making: LeaseMaking) -> None:
+        go_on()
+        check(making)
+
+    issue, check = static_role.issue_lease, LeaseMaking.check_owner
+    with monkeypatch.context() as patch:
+        if stalled == "issue_lease":
+            patch.setattr(static_role, "issue_lease", slow_issue)
+        else:
+            patch.setattr(LeaseMaking, "check_owner", slow_check)
+        with pytest.raises(OpenAICredsError, match=r"somebody else|taken it over"):
+            rotate(mount)
+    assert current(mount)["lease_id"] != before["lease_id"]
     whole(lab, mount, account, "new_key")
 
 

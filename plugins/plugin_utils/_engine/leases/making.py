@@ -25,7 +25,7 @@ from ..mount import Mount
 from ..store.base import Stored
 from .claims import spent, write_if_unchanged
 from .intents import Claim, Failure, Intent
-from .lease import Lease, lease_path, read_lease
+from .lease import ISSUED_VERSION, Lease, lease_path, read_lease
 
 if t.TYPE_CHECKING:
     from ..openai.client import NewKey, OpenAI
@@ -247,6 +247,16 @@ class LeaseMaking(Making):
             self.abandon(recorded)
             raise recorded from None
         raise removed
+
+    def gives_way(self, client: OpenAI, made: Made, why: Overtaken) -> t.NoReturn:
+        """Take the credential back, unless whoever has taken over goes on with it (see leases.find.adopt)."""
+        if self._keep_key:
+            try:
+                self.mount.store.write(self.lease.for_ending(self.owner).write(ISSUED_VERSION))
+            except StoreError:
+                # Theirs, or ended by them; if the store does not work, they or a cleanup see to it.
+                raise why from None
+        self.withdraw(client, made, why)
 
     def failure(self, why: OpenAICredsError, unanswered_since: float | None = None) -> Failure:
         """Return the record of why the issue came to nothing, for those of the run who wait for its lease.
