@@ -79,6 +79,8 @@ def _stalled(seconds: int, *, before: bool) -> t.Callable[[Happening, Do, Do | N
         # A mount that is being moved is not cleaned up.
         with world.on_another_machine(), contextlib.suppress(OpenAICredsError):
             world.clean()
+            with world.others():
+                world.while_stalled()
 
     def happen(here: Happening, do: Do, half: Do | None) -> t.Any:
         if before:

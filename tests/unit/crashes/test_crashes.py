@@ -14,6 +14,7 @@ from unit.crashes.harness import Harness
 from unit.crashes.scenarios import SCENARIOS
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import share
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library import accounts
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client, transport
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation import making
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file_cipher import Cipher
@@ -40,8 +41,12 @@ def harness(lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Harness:
     monkeypatch.setattr(making, "_PROOF_WAITS", (0, 0))
     monkeypatch.setattr(transport, "_BACKOFF_SECONDS", 0.0005)
     monkeypatch.setattr(client, "_UNKNOWN_WAITS", (0, 0))
+    # Time passes while the end of a key is waited for.
+    monkeypatch.setattr(client.OpenAI, "wait", lambda _self, seconds: clock.move(seconds))
     monkeypatch.setattr(share, "_FIRST_WAIT_SECONDS", 0.001)
     monkeypatch.setattr(share, "_LONGEST_WAIT_SECONDS", 0.01)
+    # One after the other, so that the events are the same each time.
+    monkeypatch.setattr(accounts, "_AT_ONCE", 1)
     monkeypatch.setattr(Cipher, "_new_salt", lambda _self: b"the same for all")
     monkeypatch.setattr(Cipher, "prepare", lambda _self, _files: None)
     # What is killed here is killed between writes, and the machine stays on.
