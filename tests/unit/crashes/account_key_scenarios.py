@@ -31,8 +31,8 @@ def _works(world: World, key: dict[str, t.Any]) -> bool:
 
 
 SCENARIOS = (
-    Scenario("issue_key", issue_one, _role, calls=1, writes=3),
-    Scenario("revoke_keys", _revoke, _has_two_keys, calls=2, writes=2, variant=True),
+    Scenario("issue_key", issue_one, _role, calls=1, writes=3, variant=True),
+    Scenario("revoke_keys", _revoke, _has_two_keys, calls=2, writes=2, long=True),
     Scenario(
         "revoke_keys_that_are_not_deleted",
         _revoke,

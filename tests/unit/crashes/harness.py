@@ -34,8 +34,9 @@ TWO_DAYS = 2 * 86400
 _HOUR = 3601
 _ROUNDS = 6
 _names = itertools.count(1)
-#: How many events of each kind there are, by scenario and whether the store is in files: as the clean run has counted.
-_counted: dict[tuple[str, bool], dict[str, int]] = {}
+#: The events of each kind, by scenario and whether the store is in files: whether each is of several documents, as in the
+#: clean run.
+_known: dict[tuple[str, bool], dict[str, list[bool]]] = {}
 
 
 def _nothing(_world: World) -> None:
@@ -51,7 +52,7 @@ class Scenario:
     succeeded. calls and writes are how many events the act has at the least: with fewer, this would test less than it
     says. in_a_run says that the act is a run's, as a lookup is; keys_are_not_deleted that OpenAI does not delete keys of accounts, so that
     their ends are moved; variant that it differs little from another scenario, so that make test tries it only with the end of
-    the process.
+    the process; long that make test does not try it at all.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Scenario:
     in_a_run: bool = False
     keys_are_not_deleted: bool = False
     variant: bool = False
+    long: bool = False
 
 
 class _Act:
@@ -75,6 +77,7 @@ class _Act:
         self.world: World | None = None
         self.happening: Happening | None = None
         self.events: dict[str, list[str]] = {CALL: [], WRITE: []}
+        self.several: dict[str, list[bool]] = {CALL: [], WRITE: []}
         self.broken: list[str] = []
         self.fired = False
         #: Events count as long as the act lasts.
@@ -87,6 +90,7 @@ class _Act:
         if here.dead:
             raise Crash
         self.events[kind].append(what)
+        self.several[kind].append(half is not None)
         # Until the accident all is as in the clean run, where it has been checked.
         if self.accident is None or self.fired:
             self.check(f"before {what}")
@@ -135,21 +139,22 @@ class Harness:
 
         monkeypatch.setattr(Transport, "_attempt", attempt)
 
-    def events(self, scenario: Scenario) -> dict[str, list[str]]:
-        """Do it once without an accident; returns the events by their kind."""
+    def events(self, scenario: Scenario) -> dict[str, list[bool]]:
+        """Do it once without an accident; returns of the events, by their kind, whether each is of several documents."""
         act = self._run(scenario, None, 0)
         assert len(act.events[CALL]) >= scenario.calls, act.events
         assert len(act.events[WRITE]) >= scenario.writes, act.events
-        return act.events
+        return act.several
 
     def try_at_each(self, scenario: Scenario, accident: Accident) -> None:
-        """Let an accident happen at each event."""
+        """Let an accident happen at each event that it can happen to."""
         known = (scenario.name, self._lab.vault is None)
-        if known not in _counted:
-            _counted[known] = {kind: len(events) for kind, events in self.events(scenario).items()}
-        count = _counted[known][accident.kind]
-        for at in range(1, count + 1):
-            assert self._run(scenario, accident, at).fired, f"event {at} of {count} did not come"
+        if known not in _known:
+            _known[known] = self.events(scenario)
+        events = _known[known][accident.kind]
+        for at, several in enumerate(events, 1):
+            if several or not accident.of_several:
+                assert self._run(scenario, accident, at).fired, f"event {at} of {len(events)} did not come"
 
     def _run(self, scenario: Scenario, accident: Accident | None, at: int) -> _Act:
         self._lab.double.reset()

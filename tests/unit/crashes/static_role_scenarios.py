@@ -68,7 +68,7 @@ SCENARIOS = (
         calls=4,
         writes=10,
         keys_are_not_deleted=True,
-        variant=True,
+        long=True,
     ),
     Scenario(
         "static_role_given_a_new_account",
@@ -84,7 +84,7 @@ SCENARIOS = (
         _there("new_account", 3600),
         calls=1,
         writes=9,
-        variant=True,
+        long=True,
     ),
     Scenario("static_role_deleted", _delete, _there(overlap=3600, rotated=True), _delete_again, writes=6, variant=True),
     Scenario(

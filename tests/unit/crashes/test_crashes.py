@@ -29,7 +29,7 @@ def _matrix() -> t.Iterator[t.Any]:
             for name, accident in ACCIDENTS.items():
                 if not getattr(scenario, f"{accident.kind}s"):
                     continue
-                tried = accident.common and (not scenario.variant or accident.ends_process)
+                tried = not scenario.long and accident.common and (not scenario.variant or accident.for_variants)
                 common = tried if store == "vaulted_file" else (scenario.name, name) in SAMPLE
                 marks = () if common else pytest.mark.long
                 yield pytest.param(store, scenario.name, name, marks=marks, id=f"{store}-{scenario.name}-{name}")
