@@ -10,7 +10,7 @@ import typing as t
 import pytest
 from account_keys import keys, untouched
 from double.client import Double
-from lab import PROJECT, Lab
+from lab import BOTH_STORES, PROJECT, Lab
 from unit.conftest import Crash as Crashed
 from unit.test_account_keys import clean
 from unit.test_leases import opens_models
@@ -126,6 +126,7 @@ def test_rotated_when_due(lab: Lab, mount: Mount, account: Data, clock: Clock) -
     assert shown["api_key_id"] == second["api_key_id"] and second["api_key"] not in str(shown)
 
 
+@BOTH_STORES
 def test_the_old_key_lives_on_for_the_overlap(lab: Lab, mount: Mount, account: Data, clock: Clock) -> None:
     write(mount, account, overlap="10m")
     first = current(mount)
@@ -173,6 +174,7 @@ def test_new_key_for_an_account_of_new_account(lab: Lab, mount: Mount, account: 
     assert {one["id"] for one in lab.double.state()["service_accounts"]} == {made}
 
 
+@BOTH_STORES
 @OVERLAPS
 def test_deleted(lab: Lab, mount: Mount, account: Data, overlap: int) -> None:
     write(mount, account, overlap=overlap)
@@ -377,6 +379,7 @@ def test_a_crash_in_a_deletion(
     assert number > 4
 
 
+@BOTH_STORES
 def test_rotations_exclude_each_other(lab: Lab, mount: Mount, account: Data) -> None:
     write(mount, account)
     outcomes: list[bool | str] = []
@@ -445,6 +448,7 @@ def test_one_that_was_taken_for_dead_gives_way(
     whole(lab, mount, account, "new_key")
 
 
+@BOTH_STORES
 @pytest.mark.parametrize("stalled", ["issue_lease", "check_owner"])
 def test_one_that_was_taken_for_dead_leaves_the_key_that_others_go_on_with(
     lab: Lab, mount: Mount, account: Data, monkeypatch: pytest.MonkeyPatch, stalled: str
