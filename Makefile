@@ -4,6 +4,7 @@
 #   make test       run the tests, but for those that take minutes each
 #   make test-long  run the others: each crash and race on the store in Vault, too, and a thousand rotations
 #   make test-random  the model test with other examples each time
+#   make test-crashes  every accident with every scenario of the crash harness, on both stores: takes an hour
 #   make test-installed  the same tests as make test on the collection as users install it: built, then installed with ansible-galaxy
 #   make lint       ruff, mypy, ansible-lint (production profile), changelog
 #   make sanity     ansible-test sanity
@@ -36,7 +37,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test test-long test-random test-installed tarball lint galaxy sanity molecule bench live clean
+.PHONY: help demo test test-long test-random test-crashes test-installed tarball lint galaxy sanity molecule bench live clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -71,6 +72,10 @@ test-long: $(VENV)/ready $(SELF)
 test-random: export OPENAI_CREDS_TEST_RANDOM := 1
 test-random: $(VENV)/ready $(SELF)
 	$(PYTEST) --timeout 1200 --hypothesis-seed=$$$$ $(PYTEST_ARGS) tests/unit/model
+
+test-crashes: export OPENAI_CREDS_TEST_CRASHES := all
+test-crashes: $(VENV)/ready $(SELF)
+	$(PYTEST) -m long --timeout 1200 $(PYTEST_ARGS) tests/unit/crashes
 
 tarball: $(VENV)/ready
 	rm -rf $(TARBALL)

@@ -103,6 +103,10 @@ class World:
         self.unwanted: set[str] = set()
         #: Ids of admin keys that people have made; they may be left.
         self.admin_keys_of_people = {lab.double.admin_key_id}
+        #: Ids of accounts that people have made and handed over to the mount, which may delete them; and of their keys.
+        self.handed_over: set[str] = set()
+        #: What somebody else does while the process stands still for so long that it is taken for dead.
+        self.while_stalled: t.Callable[[], object] = lambda: None
         self.errors: list[BaseException] = []
         self._exempt: set[int] = set()
         self._counts: collections.Counter[str] = collections.Counter()
@@ -122,6 +126,14 @@ class World:
         keys = [account["api_key"]["id"] for account in accounts]
         admin_key = self.double.add_admin_key(f"ephemeral-openai-{self.name}-0123456789abcdef")
         return {*(account["id"] for account in accounts), *keys, admin_key["id"]}
+
+    def account(self, *, handed_over: bool = False) -> str:
+        """Make an account with a key, as a person does; returns its id. One that is not handed over is never touched."""
+        with self.others():
+            account = self.double.add_service_account(PROJECT, "workload")
+        ids = {account["id"], account["api_key"]["id"]}
+        (self.handed_over if handed_over else self.foreign).update(ids)
+        return str(account["id"])
 
     def open(self, store: Store) -> Mount:
         """Return the mount in a store, for whose calls and writes can go wrong."""
