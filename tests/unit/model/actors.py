@@ -134,5 +134,6 @@ class Actors:
                 return actor.here.every(do)
             if actor.events[kind] == trouble.at:
                 actor.disturbed = True
-                return ACCIDENTS[trouble.name].happen(actor.here, do, half)
+                # Of a single document there is no half: nothing is done.
+                return ACCIDENTS[trouble.name].happen(actor.here, do, half or (lambda: None))
         return do()
