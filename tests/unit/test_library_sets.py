@@ -205,3 +205,21 @@ def test_a_slow_drop_takes_no_account_that_was_lent_meanwhile(
     for _round in range(2):
         clean(pool)
     assert lab.accounts() == set() and list(pool.store.scan("library/")) == []
+
+
+def test_a_set_that_others_have_made_smaller_is_deleted_whole(
+    lab: Lab, pool: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Just before this process takes the accounts that it knows of."""
+    slow = lab.mount()
+    true = slow.store.write
+    smaller: list[t.Any] = []
+
+    def write_late(*writes: Write) -> None:
+        if not smaller:
+            smaller.append(write(pool, "one"))
+        true(*writes)
+
+    monkeypatch.setattr(slow.store, "write", write_late)
+    delete_library_set(slow, "pool", dry_run=False)
+    assert lab.accounts() == set() and list(pool.store.scan("library/")) == []

@@ -163,7 +163,17 @@ def _with_holds(mount: Mount, name: str, change: t.Callable[[t.Container[str]], 
             except NotHeld as dropped:
                 _hold(mount, _set_of(mount, name), dropped.ids, held, at_work)
             else:
+                _forget_gone(mount, name, held)
                 return outcome
+
+
+def _forget_gone(mount: Mount, name: str, held: t.Collection[str]) -> None:
+    """Leave no hold of an account that somebody else has dropped and deleted before this process took it."""
+    if not held:
+        return
+    entry = mount.definitions(SETS).get(name, {"_accounts": {}})
+    known = {*entry["_accounts"].values(), *mount.definitions(ENDINGS)}
+    mount.store.delete(*(hold_path(name, account_id) for account_id in held if account_id not in known))
 
 
 def _hold(
