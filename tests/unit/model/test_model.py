@@ -133,7 +133,7 @@ def test_a_few_hundred_steps(machine: type[Machine], examples: int) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("machine", "examples"), [("memory", 220), ("vaulted_file", 10)], indirect=["machine"])
+@pytest.mark.parametrize(("machine", "examples"), [("memory", 260), ("vaulted_file", 10)], indirect=["machine"])
 def test_ten_thousand_steps(machine: type[Machine], examples: int) -> None:
     run(machine, examples)
     assert machine.steps >= examples * _STEPS * 0.8, machine.steps
