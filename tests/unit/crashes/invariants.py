@@ -12,6 +12,7 @@ from lab import MARKER, PROJECT
 from unit.crashes.world import World
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.counters import lease_numbers
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import DEFINITIONS
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Document, Store
 
@@ -130,6 +131,10 @@ def at_the_end(world: World) -> list[str]:
     assert all(account["project_id"] == PROJECT for account in state["service_accounts"])
     for store in world.stores:
         broken += [f"1: {document.path} is left in the store" for document in documents(store)]
+    numbers = lease_numbers(world.other(world.home()))
+    counted = sum(t.cast("dict[str, int]", numbers.issued).values()), sum(numbers.revoked.values())
+    if counted != world.accounts_made_and_deleted():
+        broken.append(f"counters: {counted} issued and revoked are counted, {world.accounts_made_and_deleted()} were")
     definitions = world.home().read(DEFINITIONS)
     assert definitions
     if definitions.data.get("rotation"):

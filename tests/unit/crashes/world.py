@@ -104,6 +104,7 @@ class World:
         #: Ids of admin keys that people have made; they may be left.
         self.admin_keys_of_people = {lab.double.admin_key_id}
         self.errors: list[BaseException] = []
+        self._first_request = lab.double.mark()
         self._exempt: set[int] = set()
         self._counts: collections.Counter[str] = collections.Counter()
         self._meanwhile: dict[tuple[str, int], t.Callable[[], object]] = {}
@@ -236,6 +237,15 @@ class World:
         """Write my-role anew."""
         with self.others():
             roles.write_role(self.other(), "my-role", **{**ROLE, **role}, defaults={}, dry_run=False)
+
+    def accounts_made_and_deleted(self) -> tuple[int, int]:
+        """Return how many accounts the collection has made at OpenAI in this world, and how many it has deleted."""
+        done = collections.Counter(
+            one["method"]
+            for one in self.double.requests(self._first_request)
+            if one["effect"] and "/service_accounts" in one["path"]
+        )
+        return done["POST"], done["DELETE"]
 
     def home(self) -> Store:
         """Return the store that holds the mount's config: while it is moved, where it comes from."""
