@@ -104,6 +104,8 @@ class World:
         #: Ids of admin keys that people have made; they may be left.
         self.admin_keys_of_people = {lab.double.admin_key_id}
         self.errors: list[BaseException] = []
+        #: Whether the store may have refused every write for a while.
+        self.store_was_down = False
         self._first_request = lab.double.mark()
         self._exempt: set[int] = set()
         self._counts: collections.Counter[str] = collections.Counter()

@@ -11,7 +11,8 @@ lease first, by one compare-and-set that also keeps its id: after a crash in bet
 does not count it twice. The id may be forgotten when the record has gone, since only what is still on record is counted.
 
 What OpenAI has made and no record ever told of, since its issue came to nothing, is counted as issued and ended when it is
-removed. Nothing proves then that it was not counted, so its id is kept for longer than any process lives.
+removed. Nothing proves then that it was not counted, so its id is kept for longer than any process lives. Only this is not counted
+if the store refuses every write.
 """
 
 from __future__ import annotations
@@ -96,9 +97,11 @@ def count_unrecorded(mount: Mount, lease_id: str) -> None:
     """Count as issued and ended what OpenAI has made for a lease that is on record nowhere. To be called before it ends."""
     if role_label(lease_id) is None:
         return
-    # What must end has to end also when the store cannot be written.
-    with contextlib.suppress(StoreError):
-        count_ended(mount, [Ending(lease_id, None)])
+    # What must end has to end also when the store cannot be written; but a store may fail only once.
+    for _attempt in range(2):
+        with contextlib.suppress(StoreError):
+            count_ended(mount, [Ending(lease_id, None)])
+            return
 
 
 def read_counts(mount: Mount) -> list[Shard]:
