@@ -3,6 +3,7 @@
 #   make demo       run the main job end to end and narrate it (against a test double, or OpenAI: see make demo)
 #   make test       run the tests, but for those that take minutes each
 #   make test-long  run the others: each crash and race on the store in Vault, too, and a thousand rotations
+#   make test-crashes  every accident with every scenario of the crash harness, on both stores: takes an hour
 #   make test-installed  the same tests as make test on the collection as users install it: built, then installed with ansible-galaxy
 #   make lint       ruff, mypy, ansible-lint (production profile), changelog
 #   make sanity     ansible-test sanity
@@ -36,7 +37,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo prometheus test test-long test-installed tarball lint galaxy sanity molecule bench live clean
+.PHONY: help demo prometheus test test-long test-crashes test-installed tarball lint galaxy sanity molecule bench live clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -66,6 +67,10 @@ test-long: export OPENAI_CREDS_TEST_ROTATIONS ?= 1000
 test-long: $(VENV)/ready $(SELF)
 	$(PYTEST) -m long --timeout 1200 $(PYTEST_ARGS) tests --ignore $(FRESH_USER)
 	$(VENV)/bin/python -m pytest -m long --timeout 1200 $(FRESH_USER)
+
+test-crashes: export OPENAI_CREDS_TEST_CRASHES := all
+test-crashes: $(VENV)/ready $(SELF)
+	$(PYTEST) -m long --timeout 1200 $(PYTEST_ARGS) tests/unit/crashes
 
 prometheus:
 	rm -rf .build/prometheus

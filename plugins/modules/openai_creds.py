@@ -30,7 +30,8 @@ options:
     description: How long the credential lives. More than the role's C(max_ttl) is an error. Defaults to the role's ttl.
     type: str
   count:
-    description: How many credentials to issue. If one fails, those already issued are revoked.
+    description:
+      - How many credentials to issue, 8 at a time. If one fails, those already issued are revoked.
     type: int
     default: 1
 extends_documentation_fragment:

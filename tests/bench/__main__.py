@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Prints each budget of the design that applies: the measured figure, the reference measured in the same run, the ratio.
 
-Not a test: nothing here passes or fails, since a busy machine is no defect.
+Not a test: nothing here passes or fails, since a busy machine is no defect. BENCH_ONLY names functions of this file, with commas
+between them, if not all are to be measured.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import os
 import platform
@@ -29,7 +31,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.e
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.claims import shared_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import Claim, Intent
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, issue_several
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.refusal import RefusedLease
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
@@ -45,6 +47,7 @@ COMMUNITY = HERE.parent.parent / ".build" / "community"
 REPEAT = 25
 EVALUATIONS = 200
 MANY = int(os.environ.get("BENCH_MANY", "100000"))
+ONLY = os.environ.get("BENCH_ONLY")
 CLAIMS = int(os.environ.get("BENCH_CLAIMS", "10000"))
 
 
@@ -202,6 +205,20 @@ def timed_cleanup(lab: Lab) -> None:
         assert len(result["revoked"]) == number
         ideal = number * latency / concurrency
         row(f"cleanup of {number} expired leases", f"{took:.2f} s", f"n·l/c {ideal:.2f} s", took / ideal, "1.25 x")
+
+
+def bulk(lab: Lab) -> None:
+    for number, latency in ((64, 0.1), (64, 0.4), (256, 0.1)):
+        lab.double.settings(latency=latency)
+        mount = lab.mount()
+        began = time.perf_counter()
+        credentials = issue_several(mount, "my-role", None, number)
+        took = time.perf_counter() - began
+        assert len(credentials) == number
+        ideal = number * latency / 8
+        row(f"issuing {number}, {ms(latency)} each", f"{took:.2f} s", f"n·l/8 {ideal:.2f} s", took / ideal, "1.25 x")
+        revoke(mount, active_records(mount, (one["lease_id"] for one in credentials)))
+    lab.double.settings(latency=0.0)
 
 
 def seeded(mount: Mount, unique: str, ends: int) -> Lease:
@@ -386,16 +403,21 @@ def main() -> None:
             print(f"\n{store}\n")
             print("| what | measured | reference in the same run | ratio | budget |")
             print("|---|---|---|---|---|")
-            calls_and_writes(lab())
-            tasks_of_ours(lab())
-            lookups(lab())
-            if vault is None:
-                imports()
-            listing(lab())
-            timed_cleanup(lab())
-            claims(lab(), lab())
-            refusals(lab())
-            many_leases(lab(), lab())
+            for measured in (
+                calls_and_writes,
+                tasks_of_ours,
+                lookups,
+                imports,
+                listing,
+                timed_cleanup,
+                bulk,
+                claims,
+                refusals,
+                many_leases,
+            ):
+                if (measured is imports and vault) or (ONLY and measured.__name__ not in ONLY.split(",")):
+                    continue
+                measured(*(lab() for _lab in inspect.signature(measured).parameters))
 
         measure("Vaulted files", None)
         cluster = start_raft(Path(folder) / "raft")

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import typing as t
@@ -277,6 +278,22 @@ def test_retry_after_is_obeyed(double: Double, openai: OpenAI, seen: Seen, heade
     accounts(openai)
     assert len(seen.waits) == 2
     assert all(float(header) <= wait <= float(header) + 1 for wait in seen.waits)
+
+
+def test_what_one_thread_is_told_all_heed(double: Double) -> None:
+    """Calls that begin while another one waits do not ask before the time that OpenAI has named."""
+    told = threading.Event()
+    openai = OpenAI(double.url, double.admin_key, None, log=lambda line: " 429 " in line and told.set())
+    double.fault(kind="rate_limit", retry_after=1, times=1)
+    first = threading.Thread(target=accounts, args=(openai,))
+    first.start()
+    assert told.wait(10)
+    # The line is written before the answer is judged.
+    time.sleep(0.1)
+    accounts(openai)
+    first.join()
+    at = [request["time"] for request in double.requests()]
+    assert len(at) == 3 and min(at[1:]) - at[0] >= 1
 
 
 def test_retry_after_as_a_date(double: Double, openai: OpenAI, seen: Seen) -> None:

@@ -78,6 +78,11 @@ DESCRIPTIONS = {
         "- name: Schedule the upkeep",
     ): "needs root and systemd: the role is run in test_schedule_role.py",
     ("docs/deliver.md", "[Service]"): "the format is that of the file in test_deliver.py",
+    ("docs/static-roles.md", "sequenceDiagram"): "a diagram of what tests/unit/crashes tries",
+    (
+        "docs/migrating-from-vault.md",
+        "vault write openai/config",
+    ): "the commands of another program, of which the block after it is the translation",
     ("docs/library.md", "sequenceDiagram"): "a diagram of what test_library_modules.py tries",
 }
 #: Commands whose purpose is to show a key.

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from double.client import Double
-from lab import MARKER, Lab
+from lab import MARKER, PROJECT, Lab
 from on_record import unfinished
+from unit.test_leases import opens_models
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.owners import Owner
@@ -27,7 +28,20 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.is
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease, lease_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.accounts import (
+    delete_library_set,
+    write_library_set,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.check_in import check_in
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.check_out import check_out
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.status import library_status
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_role import (
+    current_credential,
+    delete_static_role,
+    rotate_static_role,
+    write_static_role,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import this_process
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Store, Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
@@ -172,6 +186,75 @@ def test_interrupted_at_every_change_and_run_again(nodes: Nodes, from_: str, to:
     else:
         pytest.fail("it never got through")
     assert operation > 10
+
+
+def with_static_role_and_library_set(home: Lab, mount: Mount) -> dict[str, str]:
+    """Let a mount have a static role with an overlap, and a set of which one account is checked out; returns their keys."""
+    home.configure()
+    account = home.double.add_service_account(PROJECT, "workload")
+    write_static_role(
+        mount,
+        "my-static-role",
+        defaults={"api_key_name": "key", "rotation_period": "24h", "ttl": "48h", "overlap": "1h"},
+        dry_run=False,
+        service_account_id=account["id"],
+        project_id=PROJECT,
+        rotation_strategy="new_key",
+    )
+    rotate_static_role(mount, "my-static-role", always=True)
+    given = {"project_id": PROJECT, "service_account_names": ["one", "two"], "max_ttl": "24h"}
+    write_library_set(mount, "my-set", defaults={"description": ""}, dry_run=False, **given)
+    lent = check_out(mount, "my-set", 3600)
+    return {"static": current_credential(mount, "my-static-role")["api_key"], lent["service_account"]: lent["api_key"]}
+
+
+def go_on_there(home: Lab, mount: Mount, keys: dict[str, str]) -> None:
+    """Check that a static role and a library set that were moved are as they were, and work on."""
+    assert current_credential(mount, "my-static-role")["api_key"] == keys["static"]
+    (pool,) = library_status(mount, "my-set")
+    assert {name for name, one in pool["account_status"].items() if one["status"] == "checked_out"} == {*keys} - {
+        "static"
+    }
+    assert all(opens_models(home, key) for key in keys.values())
+    (lent,) = {*keys} - {"static"}
+    with pytest.raises(OpenAICredsError, match="already checked out"):
+        check_out(mount, "my-set", 3600, lent)
+    assert check_in(mount, "my-set", account=lent, account_id=None, force=True, dry_run=False)
+    rotate_static_role(mount, "my-static-role", always=True)
+    assert current_credential(mount, "my-static-role")["api_key"] != keys["static"]
+    delete_static_role(mount, "my-static-role", dry_run=False)
+    delete_library_set(mount, "my-set", dry_run=False)
+    state = home.double.state()
+    assert {one["name"] for one in state["service_accounts"]} == {"workload"} and len(state["api_keys"]) == 1
+    assert not any(opens_models(home, key) for key in keys.values())
+    for prefix in ("static/", "unfinished/", "library/", "library_intents/"):
+        assert list(mount.store.scan(prefix)) == []
+
+
+@pytest.mark.parametrize(("from_", "to"), DIRECTIONS)
+def test_static_roles_and_library_sets_go_on_there(nodes: Nodes, from_: str, to: str) -> None:
+    """Interrupted in the middle: the leases are there, the state of the static role is in both, and who has an account here."""
+    home, there = (nodes.files, nodes.vault) if from_ == "vaulted_file" else (nodes.vault, nodes.files)
+    keys = with_static_role_and_library_set(home, nodes.mount(from_))
+    source, target = nodes.mount(from_), nodes.mount(to)
+    true = source.store.delete
+
+    def dying(*gone: str) -> None:
+        if any(path.startswith("static/") for path in gone):
+            raise Killed
+        true(*gone)
+
+    source.store.delete = dying  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        moved(source, target, to)
+    assert not usable(nodes.mount(from_)) and not usable(nodes.mount(to))
+    for act in (rotate_static_role, current_credential):
+        with pytest.raises(OpenAICredsError, match="is being moved"):
+            act(nodes.mount(from_), "my-static-role", **({"always": True} if act is rotate_static_role else {}))
+    assert moved(nodes.mount(from_), nodes.mount(to), to) is not None
+    with pytest.raises(OpenAICredsError, match=f"has been moved to the store {to}"):
+        check_out(nodes.mount(from_), "my-set", 60)
+    go_on_there(there, nodes.mount(to), keys)
 
 
 def usable(mount: Mount) -> bool:

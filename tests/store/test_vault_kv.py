@@ -293,6 +293,22 @@ def test_the_loser_of_two_who_write_the_same_time_leaves_it_to_the_winner(opened
     assert [one.data for one in due_of(opened(), "leases/", now)] == [{"by": "second"}]
 
 
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_write_that_is_refused_hides_no_document(opened: Opened, version: int, is_there: bool) -> None:
+    """One that is due at any time has no name that tells so."""
+    store = opened()
+    if is_there:
+        store.write(Write("a/x", {}, 0, 0))
+        store.write(Write("a/x", {}, 1, 0))
+    if is_there or version:
+        with pytest.raises(Conflict):
+            opened().write(Write("a/x", {}, version, 17))
+    if not is_there:
+        store.write(Write("a/x", {}, 0, 0))
+    assert [one.path for one in due_of(store, "a/", 1)] == ["a/x"]  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("count", [1, 60])
 def test_ending_what_is_due_takes_five_requests_for_a_group(opened: Opened, proxy: Proxy, count: int) -> None:
     """To read it, to keep no older version, to mark its documents, to close it and to destroy it: no more, since there may be

@@ -10,6 +10,7 @@ import pytest
 from double.client import Double
 from hypothesis import settings
 from lab import Lab
+from library_sets import write
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
@@ -89,3 +90,14 @@ def on_disk(lab: Lab) -> t.Callable[[], dict[str, bytes]]:
         return {str(path.relative_to(lab.store_path)): path.read_bytes() for path in files}
 
     return look
+
+
+@pytest.fixture(params=["deletes keys", "refuses to"])
+def pool(request: pytest.FixtureRequest, double: Double, lab: Lab, mount: Mount, clock: Clock) -> Mount:
+    """A mount with a set of two accounts."""
+    double.settings(refuse_service_account_key_delete=request.param == "refuses to")
+    mount.issued_by = {"user": "alice", "controller": "control"}
+    # Time passes while a key's end is waited for.
+    mount.openai()._sleep = clock.move
+    write(mount, "one", "two")
+    return mount

@@ -45,6 +45,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.re
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 if t.TYPE_CHECKING:
     from unit.conftest import Clock
@@ -275,8 +276,36 @@ def test_several_are_all_or_none(lab: Lab, mount: Mount) -> None:
     assert len(lab.accounts()) == len(lab.leases()) == 5
 
 
+def test_several_are_issued_at_a_time_but_not_all_at_once(lab: Lab, mount: Mount) -> None:
+    lab.role(scopes=["api.model.read"])
+    lab.double.clear_requests()
+    lab.double.settings(latency=0.5)
+    issue_several(mount, "my-role", None, 12)
+    lab.double.settings(latency=0.0)
+    calls = sorted(request["time"] for request in lab.double.requests())
+    assert len(calls) == 24
+    # Each takes half a second.
+    assert all(later - call > 0.45 for call, later in zip(calls, calls[8:]))
+    assert calls[7] - calls[0] < 0.5
+
+
+def test_several_that_fail_in_the_middle_leave_nothing_whoever_was_at_work(lab: Lab, mount: Mount) -> None:
+    lab.double.settings(latency=0.05)
+    lab.double.fault(kind="drop_after", skip=20, **CREATE)
+    lab.double.fault(kind="refuse", status=400, method="DELETE", skip=5, times=1)
+    issued: list[str] = []
+    error = refused(issue_several, mount, "my-role", None, 60, lambda lease: issued.append(lease.lease_id))
+    lab.double.settings(latency=0.0)
+    lab.double.clear_faults()
+    assert len(issued) >= 20
+    left = lab.leases()
+    assert all(lease_id in error for lease_id in left) and len(left) <= 1
+    cleanup(mount, orphans="delete", max_concurrency=4, limit=None, grace=600, dry_run=False)
+    assert lab.accounts() == set() and lab.leases() == {} and intents(mount) == []
+
+
 def test_many_issues_do_not_use_up_file_descriptors(lab: Lab, mount: Mount) -> None:
-    issue(mount, "my-role")
+    issue_several(mount, "my-role", None, 30)
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     issue_several(mount, "my-role", None, 30)

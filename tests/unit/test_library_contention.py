@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from lab import BOTH_STORES, Lab
+from library_sets import give_in, live_keys, status, write
 from unit.test_leases import opens_models
-from unit.test_library import give_in, live_keys, status, write
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import matching

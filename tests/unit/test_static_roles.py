@@ -10,7 +10,7 @@ import typing as t
 import pytest
 from account_keys import keys, untouched
 from double.client import Double
-from lab import PROJECT, Lab
+from lab import BOTH_STORES, PROJECT, Lab
 from unit.conftest import Crash as Crashed
 from unit.test_account_keys import clean
 from unit.test_leases import opens_models
@@ -21,6 +21,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitio
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.projects import delete_project
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.making import LeaseMaking
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation import static_role
@@ -32,7 +33,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.
     write_static_role,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_state import hold, read_state
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Document, Write
 
 if t.TYPE_CHECKING:
     from conftest import Clock
@@ -125,6 +126,7 @@ def test_rotated_when_due(lab: Lab, mount: Mount, account: Data, clock: Clock) -
     assert shown["api_key_id"] == second["api_key_id"] and second["api_key"] not in str(shown)
 
 
+@BOTH_STORES
 def test_the_old_key_lives_on_for_the_overlap(lab: Lab, mount: Mount, account: Data, clock: Clock) -> None:
     write(mount, account, overlap="10m")
     first = current(mount)
@@ -172,6 +174,7 @@ def test_new_key_for_an_account_of_new_account(lab: Lab, mount: Mount, account: 
     assert {one["id"] for one in lab.double.state()["service_accounts"]} == {made}
 
 
+@BOTH_STORES
 @OVERLAPS
 def test_deleted(lab: Lab, mount: Mount, account: Data, overlap: int) -> None:
     write(mount, account, overlap=overlap)
@@ -376,6 +379,7 @@ def test_a_crash_in_a_deletion(
     assert number > 4
 
 
+@BOTH_STORES
 def test_rotations_exclude_each_other(lab: Lab, mount: Mount, account: Data) -> None:
     write(mount, account)
     outcomes: list[bool | str] = []
@@ -441,6 +445,45 @@ def test_one_that_was_taken_for_dead_gives_way(
         with pytest.raises(OpenAICredsError, match="somebody else"):
             rotate(mount)
     clean(mount)
+    whole(lab, mount, account, "new_key")
+
+
+@BOTH_STORES
+@pytest.mark.parametrize("stalled", ["issue_lease", "check_owner"])
+def test_one_that_was_taken_for_dead_leaves_the_key_that_others_go_on_with(
+    lab: Lab, mount: Mount, account: Data, monkeypatch: pytest.MonkeyPatch, stalled: str
+) -> None:
+    """The process stands still when the lease is on record, before or after it has looked whether it still is its own."""
+    write(mount, account)
+    before = current(mount)
+
+    def go_on() -> None:
+        document = mount.store.read(read_state(mount, "Data.Science").path)
+        assert document
+        mount.store.write(Write(document.path, {**document.data, "owner": None}, document.version))
+        for intent in mount.store.scan("intents/"):
+            assert isinstance(intent, Document)
+            mount.store.write(Write(intent.path, {**intent.data, "owner": None}, intent.version))
+        clean(mount)
+
+    def slow_issue(*args: t.Any, **options: t.Any) -> t.Any:
+        made = issue(*args, **options)
+        go_on()
+        return made
+
+    def slow_check(making: LeaseMaking) -> None:
+        go_on()
+        check(making)
+
+    issue, check = static_role.issue_lease, LeaseMaking.check_owner
+    with monkeypatch.context() as patch:
+        if stalled == "issue_lease":
+            patch.setattr(static_role, "issue_lease", slow_issue)
+        else:
+            patch.setattr(LeaseMaking, "check_owner", slow_check)
+        with pytest.raises(OpenAICredsError, match=r"somebody else|taken it over"):
+            rotate(mount)
+    assert current(mount)["lease_id"] != before["lease_id"]
     whole(lab, mount, account, "new_key")
 
 

@@ -41,19 +41,21 @@ class Happening:
 class Accident:
     """happen is called instead of the event, with what does it and, for several documents, what does half of it.
 
-    unseen says that the act takes place on a machine that whoever cleans up afterwards cannot see. common ones are tried in
-    make test.
+    unseen says that the act takes place on a machine that whoever cleans up afterwards cannot see; of_several that it only
+    happens to a write of several documents. common ones are tried in make test.
     """
 
     name: str
     kind: str
     happen: t.Callable[[Happening, Do, Do | None], t.Any]
     unseen: bool = False
+    of_several: bool = False
     common: bool = True
 
     @property
-    def ends_process(self) -> bool:
-        return self.name.startswith("killed")
+    def for_variants(self) -> bool:
+        """Whether it is the end of the process; what is left before an event is what is left after the one before it."""
+        return self.name.startswith("killed") and "before" not in self.name
 
 
 def _killed_before(here: Happening, do: Do, half: Do | None) -> t.NoReturn:
@@ -66,8 +68,8 @@ def _killed_after(here: Happening, do: Do, half: Do | None) -> t.NoReturn:
 
 
 def _killed_halfway(here: Happening, do: Do, half: Do | None) -> t.NoReturn:
-    if half:
-        half()
+    assert half
+    half()
     here.die()
 
 
@@ -79,6 +81,8 @@ def _stalled(seconds: int, *, before: bool) -> t.Callable[[Happening, Do, Do | N
         # A mount that is being moved is not cleaned up.
         with world.on_another_machine(), contextlib.suppress(OpenAICredsError):
             world.clean()
+            with world.others():
+                world.while_stalled()
 
     def happen(here: Happening, do: Do, half: Do | None) -> t.Any:
         if before:
@@ -143,7 +147,7 @@ ACCIDENTS = {
     for accident in (
         *(Accident("killed before", kind, _killed_before) for kind in (CALL, WRITE)),
         *(Accident("killed after", kind, _killed_after) for kind in (CALL, WRITE)),
-        Accident("killed halfway", WRITE, _killed_halfway),
+        Accident("killed halfway", WRITE, _killed_halfway, of_several=True),
         *(Accident("killed before, unseen", kind, _killed_before, unseen=True, common=False) for kind in (CALL, WRITE)),
         *(Accident("killed after, unseen", kind, _killed_after, unseen=True) for kind in (CALL, WRITE)),
         Accident("late", CALL, _late),

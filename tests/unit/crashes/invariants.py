@@ -9,14 +9,29 @@ from __future__ import annotations
 import typing as t
 
 from lab import MARKER, PROJECT
-from unit.crashes.world import World
+from unit.crashes.world import ANOTHER_MACHINE, World
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import lease_path
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.holds import HOLDS, hold_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.counters import lease_numbers
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import DEFINITIONS
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_state import STATIC, state_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Document, Store
 
-FOLDERS = ("leases/", "refusals/", "intents/", "claims/", "watches/")
+FOLDERS = (
+    "leases/",
+    "refusals/",
+    "intents/",
+    "claims/",
+    "watches/",
+    "static/",
+    "unfinished/",
+    "library_intents/",
+    "library/",
+)
+#: What the double calls a key that is made with its account.
+_WITH_ACCOUNT = "Secret Key"
 #: Others may be at work while one looks, so that the two looks differ.
 _LOOKS = 3
 
@@ -39,7 +54,7 @@ def named(data: t.Any) -> t.Iterator[str]:
 
 
 def at_every_instant(world: World) -> list[str]:
-    """Invariants 1, 2 and 4, which hold at each instant, whoever is in the middle of something."""
+    """Invariants 1 to 4, which hold at each instant, whoever is in the middle of something."""
     for look in range(_LOOKS):
         broken = _accounted_for(world)
         if not broken or look == _LOOKS - 1:
@@ -51,18 +66,29 @@ def _accounted_for(world: World) -> list[str]:
     state = world.double.state()
     recorded: set[str] = set()
     configs: list[Data] = []
+    broken: list[str] = []
     for store in world.stores:
         definitions = store.read(DEFINITIONS)
         if definitions:
             recorded.update(named(definitions.data))
             configs += [definitions.data["config"]] if definitions.data.get("config") else []
-        for document in documents(store):
+        found = documents(store)
+        for document in found:
             recorded.update(named(document.data))
-    broken = [
+        if definitions:
+            broken += _static_keys(world, state, definitions.data, found)
+    theirs = world.foreign | world.handed_over
+    broken += [
         f"1: account {account['name']} is live and no record names it"
         for account in state["service_accounts"]
-        if account["id"] not in world.foreign and not recorded & {account["id"], account["name"]}
+        if account["id"] not in theirs and not recorded & {account["id"], account["name"]}
     ]
+    broken += [
+        f"1: key {key['name']} is live and no record names it"
+        for key in _live(world, state)
+        if key["name"] != _WITH_ACCOUNT and not recorded & {key["id"], key["name"]}
+    ]
+    broken += _lent_twice(world, state)
     broken += [
         f"1: admin key {key['name']} is live and no record names it"
         for key in state["admin_keys"]
@@ -79,6 +105,37 @@ def _accounted_for(world: World) -> list[str]:
     if not world.foreign <= there:
         broken.append("4: something of somebody else's is gone")
     return broken
+
+
+def _live(world: World, state: Data) -> list[Data]:
+    """Return the keys of accounts that work, but for those that others have made."""
+    theirs = world.foreign | world.handed_over
+    return [key for key in state["api_keys"] if key["id"] not in theirs and not _has_ended(world, key)]
+
+
+def _has_ended(world: World, key: Data) -> bool:
+    return bool(key["expires_at"]) and world.clock.time >= key["expires_at"]
+
+
+def _static_keys(world: World, state: Data, definitions: Data, found: list[Document]) -> t.Iterator[str]:
+    """Look whether the current key of each static role works: until its ttl is over, or somebody revokes it."""
+    there = {document.path: document.data for document in found}
+    works = {key["value"]: key["id"] for key in state["api_keys"] if not _has_ended(world, key)}
+    for name, role in definitions.get("static_roles", {}).items():
+        current = there.get(state_path(name), {})
+        if current.get("current") is None or world.clock.time >= current["last_rotated"] + role["ttl"]:
+            continue
+        lease = there.get(lease_path(current["current"]), {})
+        if lease.get("api_key_id") is None or works.get(lease.get("api_key")) != lease["api_key_id"]:
+            yield f"2: the current key of static role {name} does not work"
+
+
+def _lent_twice(world: World, state: Data) -> t.Iterator[str]:
+    """Look whether somebody was given an account of a set while somebody else still has it."""
+    works = {key["value"] for key in _live(world, state)}
+    lent = [one for one in world.credentials if "checkout_time" in one and one["api_key"] in works]
+    accounts = [one["service_account_id"] for one in lent]
+    yield from (f"3: account {one} is lent twice" for one in sorted(set(accounts)) if accounts.count(one) > 1)
 
 
 def at_rest(world: World) -> list[str]:
@@ -120,26 +177,80 @@ def _on_disk(world: World) -> bool:
     return any(MARKER.encode() in path.read_bytes() for path in files)
 
 
+def when_cleaned(world: World) -> list[str]:
+    """What holds when cleanups have finished what was interrupted: a key of a static role or of a set is one that somebody
+    can have, though it has not expired."""
+    records = _records(world)
+    if not records:
+        return []
+    kept: set[str] = set()
+    for document in documents(world.home()):
+        if document.path.startswith((STATIC, HOLDS)):
+            kept.update(named(document.data))
+    return [
+        f"1: {record.lease.lease_id} is on record as active and nobody can have its key"
+        for record in records
+        if record.status == "active"
+        and (record.lease.static_role or record.lease.library_set)
+        and record.lease.lease_id not in kept
+    ]
+
+
+def _lendable(definitions: Data) -> dict[str, str]:
+    """Return the ids of the accounts that sets have, by where it is recorded who has them."""
+    return {
+        hold_path(name, account): account
+        for name, library_set in definitions.get("library_sets", {}).items()
+        for account in library_set["_accounts"].values()
+    }
+
+
+def unseen_work(world: World) -> list[tuple[str, int]]:
+    """Return what processes on the other machine are at, as it is on record. An account that a set has dropped is nobody's."""
+    found: list[tuple[str, int]] = []
+    for store in world.stores:
+        definitions = store.read(DEFINITIONS)
+        lendable = _lendable(definitions.data) if definitions else {}
+        found += [
+            (one.path, one.version)
+            for one in documents(store)
+            if (owner := one.data.get("owner"))
+            and owner["process"]["machine"] == ANOTHER_MACHINE
+            and (not one.path.startswith(HOLDS) or one.path in lendable)
+        ]
+    return found
+
+
 def at_the_end(world: World) -> list[str]:
-    """What holds when all that was due has been done and every lease is over: neither side has anything left."""
+    """What holds when all that was due has been done and every lease is over: neither side has anything left, but for the
+    accounts of library sets, and what is on record of them and of static roles."""
     state = world.double.state()
+    definitions = world.home().read(DEFINITIONS)
+    assert definitions
+    accounts = set(_lendable(definitions.data).values())
+    stays = {*_lendable(definitions.data), *(state_path(name) for name in definitions.data.get("static_roles", {}))}
     broken = [
         f"1: account {account['name']} is left at OpenAI"
         for account in state["service_accounts"]
-        if account["id"] not in world.foreign
+        if account["id"] not in world.foreign | world.handed_over | accounts
     ]
     assert all(account["project_id"] == PROJECT for account in state["service_accounts"])
+    broken += [f"1: key {key['name']} is left at OpenAI" for key in _live(world, state)]
+    if not accounts <= {account["id"] for account in state["service_accounts"]}:
+        broken.append("1: a library set has an account that is not there")
     for store in world.stores:
-        broken += [f"1: {document.path} is left in the store" for document in documents(store)]
+        broken += [
+            f"1: {document.path} is left in the store" for document in documents(store) if document.path not in stays
+        ]
+    if definitions.data.get("library_endings"):
+        broken.append("1: an account that a library set has dropped is left in the definitions")
     numbers = lease_numbers(world.other(world.home()))
     issued, revoked = sum((numbers.issued or {}).values()), sum(numbers.revoked.values())
-    made, deleted = world.accounts_made_and_deleted()
+    made, deleted = world.accounts_made_and_deleted() or (issued, revoked)
     # An issue that comes to nothing while nothing can be written is not counted at all.
     missed = made - issued if world.store_was_down else 0
     if missed not in (0, 1) or (issued, revoked) != (made - missed, deleted - missed):
         broken.append(f"counters: {issued} issued and {revoked} revoked are counted, {made} and {deleted} were")
-    definitions = world.home().read(DEFINITIONS)
-    assert definitions
     if definitions.data.get("rotation"):
         broken.append("2: a rotation is left in the definitions")
     known = {definitions.data["config"]["admin_api_key_id"], *world.foreign, *world.admin_keys_of_people}

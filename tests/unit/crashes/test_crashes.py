@@ -10,28 +10,46 @@ import pytest
 from lab import Lab
 from unit.conftest import Clock
 from unit.crashes.accidents import ACCIDENTS
-from unit.crashes.harness import Harness
+from unit.crashes.harness import Harness, Scenario
 from unit.crashes.scenarios import SCENARIOS
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import share
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library import accounts
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client, transport
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation import making
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file_cipher import Cipher
 
-#: What is tried with the store in Vault by make test; make test-long tries all.
+#: What is tried with the store in Vault by make test.
 SAMPLE = {("issue", "write killed after"), ("rotate", "call killed after"), ("cleanup", "write killed halfway")}
+#: Every accident with every scenario on either store takes an hour: make test-crashes.
+ALL = os.environ.get("OPENAI_CREDS_TEST_CRASHES") == "all"
+
+
+def _when(store: str, scenario: Scenario, accident: str) -> t.Literal["test", "long", "all"]:
+    """Say what tries an accident with a scenario: make test, make test-long as well, or make test-crashes only.
+
+    make test-long tries every accident with what each scenario stands for, in files; in Vault the common ones. What differs little
+    from another scenario is tried with the end of the process.
+    """
+    happens = ACCIDENTS[accident]
+    ends = happens.common and happens.for_variants
+    if store == "vault_kv":
+        if (scenario.name, accident) in SAMPLE:
+            return "test"
+        return "long" if (ends if scenario.variant or scenario.long else happens.common) else "all"
+    if not scenario.long and (ends if scenario.variant else happens.common):
+        return "test"
+    return "long" if ends or not (scenario.variant or scenario.long) else "all"
 
 
 def _matrix() -> t.Iterator[t.Any]:
     for store in ("vaulted_file", "vault_kv"):
         for scenario in SCENARIOS.values():
             for name, accident in ACCIDENTS.items():
-                if not getattr(scenario, f"{accident.kind}s"):
-                    continue
-                tried = accident.common and (not scenario.variant or accident.ends_process)
-                common = tried if store == "vaulted_file" else (scenario.name, name) in SAMPLE
-                marks = () if common else pytest.mark.long
-                yield pytest.param(store, scenario.name, name, marks=marks, id=f"{store}-{scenario.name}-{name}")
+                when = _when(store, scenario, name)
+                if getattr(scenario, f"{accident.kind}s") and (ALL or when != "all"):
+                    marks = () if when == "test" else pytest.mark.long
+                    yield pytest.param(store, scenario.name, name, marks=marks, id=f"{store}-{scenario.name}-{name}")
 
 
 @pytest.fixture
@@ -40,8 +58,12 @@ def harness(lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Harness:
     monkeypatch.setattr(making, "_PROOF_WAITS", (0, 0))
     monkeypatch.setattr(transport, "_BACKOFF_SECONDS", 0.0005)
     monkeypatch.setattr(client, "_UNKNOWN_WAITS", (0, 0))
+    # Time passes while the end of a key is waited for.
+    monkeypatch.setattr(client.OpenAI, "wait", lambda _self, seconds: clock.move(seconds))
     monkeypatch.setattr(share, "_FIRST_WAIT_SECONDS", 0.001)
     monkeypatch.setattr(share, "_LONGEST_WAIT_SECONDS", 0.01)
+    # One after the other, so that the events are the same each time.
+    monkeypatch.setattr(accounts, "_AT_ONCE", 1)
     monkeypatch.setattr(Cipher, "_new_salt", lambda _self: b"the same for all")
     monkeypatch.setattr(Cipher, "prepare", lambda _self, _files: None)
     # What is killed here is killed between writes, and the machine stays on.

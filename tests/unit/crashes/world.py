@@ -103,6 +103,10 @@ class World:
         self.unwanted: set[str] = set()
         #: Ids of admin keys that people have made; they may be left.
         self.admin_keys_of_people = {lab.double.admin_key_id}
+        #: Ids of accounts that people have made and handed over to the mount, which may delete them; and of their keys.
+        self.handed_over: set[str] = set()
+        #: What somebody else does while the process stands still for so long that it is taken for dead.
+        self.while_stalled: t.Callable[[], object] = lambda: None
         self.errors: list[BaseException] = []
         #: Whether the store may have refused every write for a while.
         self.store_was_down = False
@@ -125,6 +129,14 @@ class World:
         keys = [account["api_key"]["id"] for account in accounts]
         admin_key = self.double.add_admin_key(f"ephemeral-openai-{self.name}-0123456789abcdef")
         return {*(account["id"] for account in accounts), *keys, admin_key["id"]}
+
+    def account(self, *, handed_over: bool = False) -> str:
+        """Make an account with a key, as a person does; returns its id. One that is not handed over is never touched."""
+        with self.others():
+            account = self.double.add_service_account(PROJECT, "workload")
+        ids = {account["id"], account["api_key"]["id"]}
+        (self.handed_over if handed_over else self.foreign).update(ids)
+        return str(account["id"])
 
     def open(self, store: Store) -> Mount:
         """Return the mount in a store, for whose calls and writes can go wrong."""
@@ -240,13 +252,16 @@ class World:
         with self.others():
             roles.write_role(self.other(), "my-role", **{**ROLE, **role}, defaults={}, dry_run=False)
 
-    def accounts_made_and_deleted(self) -> tuple[int, int]:
-        """Return how many accounts the collection has made at OpenAI in this world, and how many it has deleted."""
-        done = collections.Counter(
-            one["method"]
-            for one in self.double.requests(self._first_request)
-            if one["effect"] and "/service_accounts" in one["path"]
-        )
+    def accounts_made_and_deleted(self) -> tuple[int, int] | None:
+        """Return how many accounts the collection has made at OpenAI in this world, and how many it has deleted.
+
+        None if keys of accounts were made too: then accounts are not leases.
+        """
+        requests = [one for one in self.double.requests(self._first_request) if "/service_accounts" in one["path"]]
+        alone = (one["body"].get("create_service_account_only") for one in requests if isinstance(one["body"], dict))
+        if any(one["path"].endswith("/api_keys") for one in requests) or any(alone):
+            return None
+        done = collections.Counter(one["method"] for one in requests if one["effect"])
         return done["POST"], done["DELETE"]
 
     def home(self) -> Store:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import typing as t
 
 from ..durations import rfc3339
-from ..errors import OpenAICredsError, UnreadableError, quoted
+from ..errors import Conflict, OpenAICredsError, UnreadableError, quoted
 from ..journal.things import Thing
 from ..mount import Mount
 from ..store.base import Data, Stored, refuse_unreadable
 from .intents import CLAIMS, INTENTS, Intent, intents_in
-from .lease import LEASES, Lease, leases_in, read_leases
+from .lease import ISSUED_VERSION, LEASES, Lease, lease_path, leases_in, read_leases
 from .refusal import RefusedLease, all_refusals, find_refusal
 
 #: Is handed why a document cannot be read. Unless one is given, the first such document is refused.
@@ -125,6 +125,25 @@ def find_issued(mount: Mount, lease_id: str, unreadable: OnUnreadable = refuse_u
     if (stored is None or stored.value.ending) and (refused := find_refusal(mount, lease_id, unreadable)):
         return Record(refused.value.lease, "failed", stored, refused)
     return stored_record(stored, mount.now()) if stored else None
+
+
+def adopt(mount: Mount, record: Record) -> bool:
+    """Go on with a lease that another process has issued and may be about to take back; returns whether it is this one's now.
+
+    Either changes the lease's document by compare-and-set before anything else, so only one of both succeeds.
+    """
+    if record.status != "active" or record.stored is None:
+        return False
+    try:
+        mount.store.write(record.lease.write(record.stored.version))
+    except Conflict:
+        return False
+    return True
+
+
+def as_issued(lease: Lease) -> Record:
+    """Return the record of a lease that this process has issued, as it is if nobody has changed it since."""
+    return Record(lease, "active", Stored(lease, lease_path(lease.lease_id), ISSUED_VERSION))
 
 
 def active_records(mount: Mount, lease_ids: t.Iterable[str]) -> list[Record]:

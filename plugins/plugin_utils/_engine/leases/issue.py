@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import typing as t
 
 from ..definitions.roles import Role, find_role
@@ -15,6 +16,7 @@ from ..errors import OpenAICredsError, StoreError, UnreadableError
 from ..journal.making import NotBegun, Unanswered, make
 from ..mount import Mount
 from ..names import random_text, render_template
+from ..run.threads import concurrently
 from ..store.base import Data, Stored, bucket
 from .claims import spent
 from .find import active_records
@@ -25,6 +27,9 @@ from .revoke import revoke
 
 PLACEHOLDER_KEY = "sk-check-mode-placeholder-this-is-not-a-key"
 _CREATE_ROUNDS = 3
+#: How many calls there are at a time where several leases are issued; what is about to call, or has, is written meanwhile.
+_AT_ONCE = 8
+_THREADS = 3 * _AT_ONCE
 
 
 def unissued(now: int, duration: int, *, renewable: bool) -> Data:
@@ -81,8 +86,7 @@ def issue(
     mount.store.prepare(writes=1)
     role = find_role(mount, role_name)
     duration = _duration(role, ttl)
-    lease, key = issue_lease(mount, lambda: _role_lease(mount, role, duration), place, on_issued)
-    return credential(lease, key)
+    return credential(*issue_lease(mount, lambda: _role_lease(mount, role, duration), place, on_issued))
 
 
 def issue_lease(
@@ -92,19 +96,21 @@ def issue_lease(
     on_issued: t.Callable[[Lease], object] = _ignore,
     *,
     keep_key: bool = False,
+    calls: threading.Semaphore | None = None,
 ) -> tuple[Lease, str]:
     """Make what a lease is for, on record from before it exists; returns the lease and its key.
 
     prepare returns a lease with a unique name that is still to be made (see new_lease); it is called again for another try.
     on_issued is handed the lease as soon as it is on record. With keep_key the lease holds the key. With a place the intent
-    stays there as the run's claim on the lease; raises Conflict if somebody else of the run was faster.
+    stays there as the run's claim on the lease; raises Conflict if somebody else of the run was faster. calls is held
+    during each call to OpenAI, where threads issue several leases; their intents are kept together.
     """
     began = mount.clock()
     for _round in range(_CREATE_ROUNDS):
         lease = prepare()
         intent = new_intent(mount, lease, place.claim if place else None)
-        path, version = (place.path, place.version) if place else (f"{INTENTS}{random_text(16)}", 0)
-        making = LeaseMaking(mount, lease, Stored(intent, path, version), keep_key=keep_key)
+        path, version = (place.path, place.version) if place else (_intent_path(mount, together=calls is not None), 0)
+        making = LeaseMaking(mount, lease, Stored(intent, path, version), keep_key=keep_key, calls=calls)
         try:
             made = make(making)
         except (NotBegun, Unanswered) as error:
@@ -150,20 +156,38 @@ def issue_several(
     count: int,
     on_issued: t.Callable[[Lease], object] = _ignore,
 ) -> list[Data]:
-    """Issue credentials one after the other: all of them, or none that stays."""
-    credentials: list[Data] = []
+    """Issue credentials, several at a time: all of them, or none that stays. on_issued is called in threads."""
+    if count == 1:
+        return [issue(mount, role_name, ttl, on_issued=on_issued)]
+    mount.store.prepare(writes=1)
+    role = find_role(mount, role_name)
+    duration = _duration(role, ttl)
+    calls = threading.Semaphore(_AT_ONCE)
+    issued: list[Lease] = []
+
+    def issue_one(_nth: int) -> Data:
+        lease, key = issue_lease(mount, lambda: _role_lease(mount, role, duration), on_issued=note, calls=calls)
+        return credential(lease, key)
+
+    def note(lease: Lease) -> None:
+        issued.append(lease)
+        on_issued(lease)
+
     try:
-        while len(credentials) < count:
-            credentials.append(issue(mount, role_name, ttl, on_issued=on_issued))
+        return list(concurrently(issue_one, range(count), _THREADS))
     except OpenAICredsError as error:
-        ended = revoke(mount, active_records(mount, (credential["lease_id"] for credential in credentials)))
+        # Whatever was begun has ended by now, and what came of it is known.
+        ended = revoke(mount, active_records(mount, (lease.lease_id for lease in issued)))
         left = [one.record.subject for one in ended if one.error]
         if left:
             raise OpenAICredsError(
                 f"{error}; of those issued before, {len(left)} could not be revoked again: {', '.join(left)}"
             ) from None
         raise
-    return credentials
+
+
+def _intent_path(mount: Mount, *, together: bool) -> str:
+    return f"{INTENTS}{mount.store.new_key(INTENTS.rstrip('/'), 0) if together else random_text(16)}"
 
 
 def _duration(role: Role, ttl: int | None) -> int:

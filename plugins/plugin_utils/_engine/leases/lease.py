@@ -33,6 +33,8 @@ from ..mount import Mount
 from ..store.base import Data, Found, Stored, Write, converted, refuse_unreadable
 
 LEASES = "leases/"
+#: The version of a lease that nobody has changed since it was issued.
+ISSUED_VERSION = 1
 
 _HOUR_DIGITS = 4
 _UNIQUE = re.compile(r"[0-9a-z]{4}[0-9a-z]+(-[0-9a-z]+)?", re.ASCII)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
+import threading
 import time
 import typing as t
 
@@ -25,8 +26,8 @@ from ..mount import Mount
 from ..store.base import Stored
 from .claims import spent, write_if_unchanged
 from .counts import count_unrecorded
-from .intents import Claim, Failure, Intent
-from .lease import Lease, lease_path, read_lease
+from .intents import Claim, Failure, Intent, intents_in
+from .lease import ISSUED_VERSION, Lease, lease_path, read_lease
 
 if t.TYPE_CHECKING:
     from ..openai.client import NewKey, OpenAI
@@ -38,7 +39,15 @@ _ROUNDING_SECONDS = 2
 class LeaseMaking(Making):
     """One issue of a lease, by this process or left by another one."""
 
-    def __init__(self, mount: Mount, lease: Lease, intent: Stored[Intent], *, keep_key: bool = False) -> None:
+    def __init__(
+        self,
+        mount: Mount,
+        lease: Lease,
+        intent: Stored[Intent],
+        *,
+        keep_key: bool = False,
+        calls: threading.Semaphore | None = None,
+    ) -> None:
         self.mount = mount
         self.lease = lease
         self.subject = lease.lease_id
@@ -49,6 +58,7 @@ class LeaseMaking(Making):
         self.ends_at = lease.expires_at
         self.intent = intent
         self._keep_key = keep_key
+        self._calls = calls or contextlib.nullcontext()
         self._began = mount.clock()
         self._begun = time.monotonic()
         #: For how many seconds the key was asked to live; None for no end.
@@ -66,12 +76,16 @@ class LeaseMaking(Making):
             raise NotBegun(str(error)) from None
 
     def create(self, client: OpenAI) -> Made:
+        # While OpenAI works.
+        self.mount.store.prepare(writes=1)
+        with self._calls:
+            return self._create(client)
+
+    def _create(self, client: OpenAI) -> Made:
         # The next second may have begun since; only more than that is taken off.
         late = int(time.monotonic() - self._begun)
         lease = self.lease
         self._asked = max(1, lease.duration - (late if late > 1 else 0)) if lease.native_expiry else None
-        # While OpenAI works.
-        self.mount.store.prepare(writes=1)
         if lease.api_key_name:
             account_id = str(lease.service_account_id)
             key = self._create_key(client, account_id, lease.api_key_name)
@@ -114,12 +128,13 @@ class LeaseMaking(Making):
         if scopes or unlimited:
             what = "its end" if unlimited else "its scopes"
             try:
-                changed_end = client.update_key(
-                    self.lease.project_id,
-                    key.id,
-                    expires_in=asked if unlimited else None,
-                    scopes=scopes or None,
-                )
+                with self._calls:
+                    changed_end = client.update_key(
+                        self.lease.project_id,
+                        key.id,
+                        expires_in=asked if unlimited else None,
+                        scopes=scopes or None,
+                    )
             except ApiError as error:
                 raise OpenAICredsError(f"API key creation failed: it could not be limited to {what}: {error}") from None
             end = changed_end if unlimited else end
@@ -183,7 +198,9 @@ class LeaseMaking(Making):
             current = self.mount.store.read(self.intent.path)
         except StoreError as error:
             raise self._uncertain(error) from None
-        if current is None or current.version != self.intent.version:
+        intent = next(intents_in([current])).value if current and current.version == self.intent.version else None
+        # A claim that was forgotten, and made anew for another lease, has the same versions again.
+        if intent is None or intent.lease is None or intent.lease.lease_id != self.lease.lease_id:
             raise Overtaken(
                 f"{self.thing.name}: openai_lease has revoked it, or a cleanup has taken it over, while it was being issued; "
                 "try again"
@@ -252,6 +269,16 @@ class LeaseMaking(Making):
             self.abandon(recorded)
             raise recorded from None
         raise removed
+
+    def gives_way(self, client: OpenAI, made: Made, why: Overtaken) -> t.NoReturn:
+        """Take the credential back, unless whoever has taken over goes on with it (see leases.find.adopt)."""
+        if self._keep_key:
+            try:
+                self.mount.store.write(self.lease.for_ending(self.owner).write(ISSUED_VERSION))
+            except StoreError:
+                # Theirs, or ended by them; if the store does not work, they or a cleanup see to it.
+                raise why from None
+        self.withdraw(client, made, why)
 
     def failure(self, why: OpenAICredsError, unanswered_since: float | None = None) -> Failure:
         """Return the record of why the issue came to nothing, for those of the run who wait for its lease.

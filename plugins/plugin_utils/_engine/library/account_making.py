@@ -28,6 +28,7 @@ from ..mount import Mount
 from ..names import random_text
 from ..openai.answers import NewKey
 from ..store.base import Data, Found, Stored, Write, converted, refuse_unreadable
+from .holds import hold_path
 
 if t.TYPE_CHECKING:
     from ..openai.client import OpenAI
@@ -115,7 +116,7 @@ class AccountMaking(Making):
     def finish(self) -> None:
         # An intent that stays is dropped by the next cleanup.
         with contextlib.suppress(StoreError):
-            self.mount.store.delete(self.intent.path)
+            self._clear_committed()
 
     def check_owner(self) -> None:
         try:
@@ -129,8 +130,14 @@ class AccountMaking(Making):
         self._write(dataclasses.replace(self.intent.value, owner=self.owner))
         if not self._is_committed():
             return True
-        self.clear()
+        self._clear_committed()
         return False
+
+    def _clear_committed(self) -> None:
+        intent = self.intent.value
+        # First, since nobody would find it without the intent.
+        replaced = [hold_path(intent.library_set, intent.replaces)] if intent.replaces else []
+        self.mount.store.delete(*replaced, self.intent.path)
 
     def made(self) -> Made | None:
         account_id = self.intent.value.thing.id
@@ -150,9 +157,11 @@ class AccountMaking(Making):
         """Delete the account, unless the set has it by now; raises why."""
         try:
             check_pins(client, made.thing, self.subject)
-            if not self._is_committed(made.thing.id):
+            if self._is_committed(made.thing.id):
+                self._clear_committed()
+            else:
                 end_thing(client, made.thing)
-            self.clear()
+                self.clear()
         except OpenAICredsError as second:
             self.abandon()
             raise OpenAICredsError(

@@ -106,9 +106,10 @@ class _AccountEndings:
                 changed = True
             return changed
 
-        mount.define(clear)
+        # First, since nobody would find them once it is not on record any more whose they are.
         gone = [one.record for one in ended if one.error is None]
         mount.store.delete(*(hold_path(one.subject.split("/")[-2], str(one.thing.id)) for one in gone))
+        mount.define(clear)
 
 
 def _end_dropped(mount: Mount) -> t.Iterator[str]:

@@ -170,7 +170,8 @@ def _make_again(mount: Mount, library_set: LibrarySet, account: str) -> LibraryS
     account_id = library_set.accounts[account]
     now = find_library_set(mount, library_set.name)
     if now.accounts.get(account) != account_id:
+        # It may be this process that has put it on record again; nobody else would ever look at it.
+        mount.store.delete(hold_path(library_set.name, account_id))
         raise Taken(f"{account}: the service account has been dropped from its set meanwhile; try again")
     make_account(mount, now, account, replaces=account_id)
-    mount.store.delete(hold_path(library_set.name, account_id))
     return find_library_set(mount, library_set.name)

@@ -52,6 +52,8 @@ _PATIENCE_SECONDS = _TIMEOUT_SECONDS + 1.0
 _BACKOFF_SECONDS = 0.25
 _LONGEST_BACKOFF_SECONDS = 8.0
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
+#: Threads that were told to wait do not go on all at once.
+_SPREAD_SECONDS = 0.1
 _LARGEST_ANSWER = 8 * 2**20
 
 
@@ -93,6 +95,8 @@ class Transport:
         self._hear_error = hear_error
         self._log = log
         self._sleep = sleep
+        #: Until when OpenAI wants to be left alone, by time.monotonic: what one thread is told, all heed.
+        self._quiet_until = 0.0
         tls = trusted_certificates()
         self._proxy = find_proxy(self._endpoint, warn, os.environ)
         self._http = httpx.Client(
@@ -116,6 +120,8 @@ class Transport:
         create: bool = False,
     ) -> Answer:
         """Call OpenAI and return its answer, after retries where repeating is safe; raises ApiError."""
+        if (quiet := self._quiet_until - time.monotonic()) > 0:
+            self._sleep(quiet + random.uniform(0.0, _SPREAD_SECONDS))
         begun = time.monotonic()
         for attempt in range(1, _ATTEMPTS + 1):
             key = self._key
@@ -129,10 +135,12 @@ class Transport:
                 self._tell_error(path, retry.error)
                 wait = min(_LONGEST_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
                 if retry.after is not None:
-                    wait = retry.after + random.uniform(0.0, 0.1)
+                    wait = retry.after + random.uniform(0.0, _SPREAD_SECONDS)
                 unanswered = retry.error.status is None and time.monotonic() - begun >= _PATIENCE_SECONDS
                 if attempt == _ATTEMPTS or unanswered or wait > _LONGEST_RETRY_AFTER_SECONDS:
                     raise retry.error from None
+                if retry.after is not None:
+                    self._quiet_until = max(self._quiet_until, time.monotonic() + retry.after)
                 self._sleep(wait)
         raise AssertionError("unreachable")
 

@@ -31,7 +31,7 @@ from ..definitions.static_roles import (
 from ..durations import rfc3339
 from ..errors import Conflict, OpenAICredsError
 from ..journal.owners import GRACE_SECONDS, is_left
-from ..leases.find import Record, find_record
+from ..leases.find import Record, adopt, as_issued, find_record
 from ..leases.issue import issue_lease, new_lease, unissued
 from ..leases.lease import Lease, credential, read_lease, read_leases
 from ..leases.refusal import with_way_out
@@ -117,8 +117,8 @@ def rotate_static_role(mount: Mount, name: str, *, always: bool) -> Report:
                 try:
                     _switch(held, lease)
                 except Conflict:
-                    # Somebody took this process for dead and goes on without it, so nobody is to have this key.
-                    revoke(mount, _records(mount, [lease.lease_id]))
+                    # Somebody took this process for dead. Unless they go on with this key, nobody is to have it.
+                    revoke(mount, [as_issued(lease)], only_due=True)
                     raise
                 report = Report(rotated=True).warn(*_let_end(mount, held))
             held.finish()
@@ -248,7 +248,7 @@ def _carry_on(mount: Mount, held: Hold) -> Report:
     report = Report()
     if following := held.state.next:
         record = find_record(mount, following.lease_id)
-        if record and record.status == "active" and record.lease.api_key:
+        if record and record.lease.api_key and adopt(mount, record):
             _switch(held, record.lease)
             report = Report(rotated=True)
         else:

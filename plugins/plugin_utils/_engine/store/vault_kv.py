@@ -19,10 +19,11 @@ import itertools
 import re
 import typing as t
 
-from ..errors import StoreError, UnreadableError
+from ..errors import Conflict, StoreError, UnreadableError
 from ..names import random_text
 from ..run.threads import concurrently
 from .base import Document, Found, Store, Survey, Write
+from .combining import Combiner
 from .vault_content import DUE_DIGITS, due_text
 from .vault_engine import Connect, KVEngine
 from .vault_group import GROUP_SIZE, Group, Groups, place_of, read_seal
@@ -86,6 +87,8 @@ class VaultKVStore(Store):
         self._singles = Singles(self._engine)
         self._groups = Groups(self._engine)
         self._pool = Pool(self._engine, self._unfilled)
+        self._writes = Combiner(self._write_group)
+        self._removals = Combiner(self._remove_from_group)
 
     def read(self, path: str) -> Document | None:
         for found in self._read_together(place_of(path), [path]):
@@ -127,33 +130,44 @@ class VaultKVStore(Store):
             place, paths = one
             alone = [by_path[path] for path in paths]
             if place is not None:
-                alone = self._write_group(place, alone)
+                alone = self._writes.change(place, alone)
             for write in alone:
                 self._singles.write(write)
 
         for _unused in concurrently(write_together, _together(by_path), CONCURRENCY):
             pass
 
-    def _write_group(self, place: str, writes: list[Write]) -> list[Write]:
-        """Write documents of a group; returns those that have to have a secret of their own."""
+    def _write_group(self, place: str, changes: list[list[Write]]) -> list[list[Write] | Conflict]:
+        """Write documents of a group; returns of each change those that have to have a secret of their own."""
+        writes = list(itertools.chain(*changes))
         new = sum(not write.version for write in writes)
         may_begin = new == len(writes) and self._pool.may_begin(place, new)
-        alone, group, met = self._groups.write(place, writes, may_begin=may_begin)
+        try:
+            alone, group, met = self._groups.write(place, writes, may_begin=may_begin)
+        except Conflict as error:
+            if len(changes) == 1:
+                return [error]
+            return [outcome for change in changes for outcome in self._write_group(place, [change])]
         if new:
             self._pool.written(place, new, has_room=group is not None and group.has_room(), met=met)
-        return alone
+        return [[write for write in change if write in alone] for change in changes]
 
     def delete(self, *paths: str) -> None:
         def delete_together(one: tuple[str | None, list[str]]) -> None:
             place, alone = one
             if place is not None:
-                keys = [path[len(place) :] for path in alone]
-                alone = [f"{place}{key}" for key in self._groups.delete(place, keys)]
+                alone = self._removals.change(place, alone)
             for path in alone:
                 self._singles.delete(path)
 
         for _unused in concurrently(delete_together, _together(dict.fromkeys(paths)), CONCURRENCY):
             pass
+
+    def _remove_from_group(self, place: str, removals: list[list[str]]) -> list[list[str]]:
+        """Remove documents of a group; returns of each removal those that are not in it."""
+        keys = [path[len(place) :] for path in itertools.chain(*removals)]
+        gone = {f"{place}{key}" for key in self._groups.delete(place, keys)}
+        return [[path for path in removal if path in gone] for removal in removals]
 
     def scan(self, prefix: str) -> t.Iterator[Found]:
         folder, slash, _group = prefix.rpartition("/")

@@ -55,17 +55,27 @@ class Singles:
     def write(self, write: Write) -> None:
         """Write a document if it still has the version that is expected, else raise Conflict."""
         seen = self._look(write.path, write.version) if write.version else None
+        if write.version and (seen is None or seen.version != write.version):
+            raise Conflict(f"kv_path: {self._engine.shown(write.path)} was changed by somebody else at the same time")
         before = seen.due if seen else None
         old = _due_path(write.path, before) if before is not None else None
         new = _due_path(write.path, write.due)
         # At every instant the earliest time that names tell must not be later than the truth. So the name for a write
-        # that is refused stays: it may be that of the other one, and goes when the document has gone.
+        # that is refused stays beside a document that has one: it may be that of the other one, and goes when the document
+        # has gone.
         sooner = before is None or write.due < before
         if sooner and new is not None and new != old:
             self._put_name(new)
         if sooner and new is None and old is not None:
             self._engine.destroy(old)
-        if not self.put_document(write, seen.writes if seen else ()):
+        try:
+            is_newest = self.put_document(write, seen.writes if seen else ())
+        except Conflict:
+            there = self._seen.get(write.path)
+            if new is not None and there and not there.due:
+                self._engine.destroy(new)
+            raise
+        if not is_newest:
             # Whoever has written on top of it has seen to the names; to remove one now could remove theirs.
             return
         if not sooner and new is not None and new != old:

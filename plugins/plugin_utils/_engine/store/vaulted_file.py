@@ -31,6 +31,7 @@ from ..errors import Conflict, UnreadableError
 from ..names import base36, random_text
 from ..run.shared_memory import FILES
 from .base import Document, Found, Store, Survey, Write
+from .combining import Combiner
 from .vaulted_file_cipher import Cipher, Content, Entries, Entry, in_background
 from .vaulted_file_tree import File, NotAFileError, Tree, group_files
 
@@ -40,6 +41,11 @@ _CACHED_FILES = 64
 #: The largest file that a run remembers, in bytes: larger ones are not read by each task.
 _REMEMBERED = 16_384
 _GENERATION_DIGITS = 12
+
+#: The folder of a group, and its name.
+_Place = tuple[str, str]
+#: Documents of a group by their key there: what to write, or None to remove one.
+_Members = t.Mapping[str, Write | None]
 
 
 class _Group(t.NamedTuple):
@@ -64,6 +70,20 @@ def _ignore(_warning: str) -> None:
     pass
 
 
+def _make(members: _Members, entries: Entries) -> Conflict | None:
+    """Write and remove documents in the entries of a group: all of them, or none."""
+    for key, write in members.items():
+        if write and (entries[key].version if key in entries else 0) != write.version:
+            return Conflict(f"{write.path} was changed by somebody else at the same time")
+    for key, write in members.items():
+        if write:
+            # A copy, and what a reader of the file would get: the caller may go on changing his.
+            entries[key] = Entry(json.loads(json.dumps(write.data)), write.version + 1, write.due)
+        else:
+            entries.pop(key, None)
+    return None
+
+
 class VaultedFileStore(Store):
     """Documents in vaulted files below one folder.
 
@@ -84,7 +104,8 @@ class VaultedFileStore(Store):
         self._cipher = Cipher(secrets, encrypt_identity)
         self._tree = Tree(store_path, mount, warn)
         self.place = f"store_path {self._tree.root}"
-        self._prefetches: dict[tuple[str, str], threading.Thread | None] = {}
+        self._changes = Combiner(self._change)
+        self._prefetches: dict[_Place, threading.Thread | None] = {}
         self._cache: collections.OrderedDict[str, tuple[tuple[int, ...], Content]] = collections.OrderedDict()
         #: Groups that new documents cannot be added to, by folder.
         self._unwritable: dict[str, set[str]] = {}
@@ -95,38 +116,33 @@ class VaultedFileStore(Store):
         return Document(path, entry.data, entry.version) if entry else None
 
     def write(self, *writes: Write) -> None:
-        if not writes:
-            return
         grouped = self._grouped({write.path: write for write in writes})
         for place in grouped:
             self._finish_prefetch(place)
-        with self._tree.locked(create=True):
-            for (folder, group), members in grouped.items():
-                current = self._group(folder, group)
-                entries = dict(current.entries)
-                for key, write in members.items():
-                    if (entries[key].version if key in entries else 0) != write.version:
-                        raise Conflict(f"{write.path} was changed by somebody else at the same time")
-                    # A copy, and what a reader of the file would get: the caller may go on changing his.
-                    entries[key] = Entry(json.loads(json.dumps(write.data)), write.version + 1, write.due)
-                self._replace(folder, group, current.files, entries)
+        for place, members in grouped.items():
+            self._changes.change(place, members)
 
     def delete(self, *paths: str) -> None:
-        with self._tree.locked(create=False) as exists:
+        unreadable = None
+        for place, members in self._grouped(dict.fromkeys(paths)).items():
+            try:
+                self._changes.change(place, members)
+            except UnreadableError as error:
+                unreadable = error
+        if unreadable:
+            raise unreadable
+
+    def _change(self, place: _Place, changes: list[_Members]) -> list[Conflict | None]:
+        """Write and remove documents of a group; returns which of the changes came too late."""
+        with self._tree.locked(create=any(any(members.values()) for members in changes)) as exists:
             if not exists:
-                return
-            unreadable = None
-            for (folder, group), members in self._grouped(dict.fromkeys(paths)).items():
-                try:
-                    current = self._group(folder, group)
-                except UnreadableError as error:
-                    unreadable = error
-                    continue
-                kept = {key: entry for key, entry in current.entries.items() if key not in members}
-                if len(kept) < len(current.entries):
-                    self._replace(folder, group, current.files, kept)
-            if unreadable:
-                raise unreadable
+                return [None] * len(changes)
+            current = self._group(*place)
+            entries = dict(current.entries)
+            outcomes = [_make(members, entries) for members in changes]
+            if entries != current.entries:
+                self._replace(*place, current.files, entries)
+            return outcomes
 
     def scan(self, prefix: str) -> t.Iterator[Found]:
         folder, slash, wanted = prefix.rpartition("/")
@@ -191,7 +207,7 @@ class VaultedFileStore(Store):
             self._unwritable.setdefault(folder, set()).add(group)
             raise
 
-    def _finish_prefetch(self, place: tuple[str, str]) -> None:
+    def _finish_prefetch(self, place: _Place) -> None:
         if thread := self._prefetches.pop(place, None):
             thread.join()
 
@@ -203,8 +219,8 @@ class VaultedFileStore(Store):
                     if not self._recall(file.path, _identity(os.fstat(stream.fileno()))):
                         self._cipher.derive_key(stream.read(), secret)
 
-    def _grouped(self, by_path: t.Mapping[str, t.Any]) -> dict[tuple[str, str], dict[str, t.Any]]:
-        groups: dict[tuple[str, str], dict[str, t.Any]] = {}
+    def _grouped(self, by_path: t.Mapping[str, t.Any]) -> dict[_Place, dict[str, t.Any]]:
+        groups: dict[_Place, dict[str, t.Any]] = {}
         for path, value in by_path.items():
             folder, group, key = self._tree.locate(path)
             groups.setdefault((folder, group), {})[key] = value
