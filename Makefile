@@ -11,6 +11,7 @@
 #   make galaxy     galaxy-importer, the checks of Ansible Galaxy, on the tarball
 #   make molecule   the molecule scenarios
 #   make bench      print the budgets, measured
+#   make prometheus get Prometheus, node_exporter and Pushgateway for the tests, from Debian's packages, without installing them
 #   make live       the main job's checks against the real OpenAI
 #   make clean      forget what was set up
 #
@@ -37,7 +38,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test test-long test-random test-crashes test-installed tarball lint galaxy sanity molecule bench live clean
+.PHONY: help demo prometheus test test-long test-random test-crashes test-installed tarball lint galaxy sanity molecule bench live clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -76,6 +77,12 @@ test-random: $(VENV)/ready $(SELF)
 test-crashes: export OPENAI_CREDS_TEST_CRASHES := all
 test-crashes: $(VENV)/ready $(SELF)
 	$(PYTEST) -m long --timeout 1200 $(PYTEST_ARGS) tests/unit/crashes
+
+prometheus:
+	rm -rf .build/prometheus
+	mkdir -p .build/prometheus/packages
+	cd .build/prometheus/packages && apt-get download -qq prometheus prometheus-node-exporter prometheus-pushgateway
+	for package in .build/prometheus/packages/*.deb; do dpkg -x "$$package" .build/prometheus || exit; done
 
 tarball: $(VENV)/ready
 	rm -rf $(TARBALL)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from double.client import Double
 from lab import MARKER, PROJECT, Lab, new_lab
+from pushgateway import Pushgateway
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import shared_memory as run_memory
 
@@ -52,6 +53,14 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path, double: Double, lab_stor
     """A control node that nothing has been done on yet."""
     vault: Bao | None = request.getfixturevalue("bao") if lab_store == "vault_kv" else None
     return new_lab(tmp_path / "node", double, vault)
+
+
+@pytest.fixture
+def pushgateway() -> t.Iterator[Pushgateway]:
+    """A stand-in for a Pushgateway, which keeps what it is given."""
+    gateway = Pushgateway()
+    yield gateway
+    gateway.stop()
 
 
 @pytest.fixture(scope="session")

@@ -78,6 +78,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.ru
     revoke_taken,
     take_back_interrupted,
 )
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.api_errors import record_api_errors
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import begin_notes, notes
 
@@ -211,7 +212,11 @@ class CallbackModule(CallbackBase):
                     taken += [lease] if lease else []
             for settings, taken in by_settings.items():
                 with _errors_as_warnings(messages):
-                    self._end_leases(open_mount(json.loads(settings)), taken, concurrency, messages)
+                    mount = open_mount(json.loads(settings))
+                    try:
+                        self._end_leases(mount, taken, concurrency, messages)
+                    finally:
+                        record_api_errors(mount)
         self._over = True
         for message in messages:
             # The pipe may be broken, the terminal closed, the disk full. Not on standard output, which belongs to the

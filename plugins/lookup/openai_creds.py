@@ -99,6 +99,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.sh
     own_credential,
     shared_credential,
 )
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.api_errors import record_api_errors
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import check_name
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import LOST, note
@@ -139,7 +140,10 @@ class LookupModule(LookupBase):
                     return index, shared_credential(mount, roles[index], ttl, min_remaining, noted)[0]
                 return index, own_credential(mount, roles[index], ttl, noted)
 
-            found = dict(concurrently(credential, range(len(roles)), _AT_ONCE))
+            try:
+                found = dict(concurrently(credential, range(len(roles)), _AT_ONCE))
+            finally:
+                record_api_errors(mount)
             return [found[index] for index in range(len(roles))]
 
     def _placeholder(self, mount: Mount, role: str, ttl: int | None) -> t.Any:

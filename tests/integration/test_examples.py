@@ -118,6 +118,7 @@ DEFAULTS: dict[str, dict[str, t.Any]] = {
     "openai_library_checkout": {"ttl": "1h"},
     "openai_library_checkin": {"force": False},
     "openai_cleanup": {"orphans": "report", "max_concurrency": 16, "grace": "10m"},
+    "openai_metrics": {"costs_window": "1d"},
 }
 LOOKUPS = {"openai_creds": {"ttl", "reuse", "min_remaining"}, "openai_static_creds": set()}
 CALLBACKS = {"openai_leases": {"revoke", "include_tasks"}}
@@ -222,6 +223,9 @@ def test_an_example_runs_and_prints_no_key(lab: Lab, example: Example, request: 
     )
     text = example.playbook().replace("https://api.openai.com/v1", double.url)
     text = re.sub(r"\borg-\d{6}\b", double.organization, text)
+    text = text.replace("/var/lib/node_exporter/textfile_collector", str(lab.path))
+    if "pushgateway.example.com:9091" in text:
+        text = text.replace("pushgateway.example.com:9091", request.getfixturevalue("pushgateway").address)
     run = lab.play(
         text,
         "-v",

@@ -65,6 +65,7 @@ def test_the_attributes_in_the_documentation_are_true(lab: Lab) -> None:
         "openai_library_set": {"name": "pool", "description": "another"},
         "openai_library_checkout": {"name": "pool"},
         "openai_library_checkin": {"name": "pool", "service_account": "held"},
+        "openai_metrics": {"textfile": str(lab.path / "openai_creds.prom")},
     }
     modules = [name for name in MODULES if name != MOVES]
     attributes = {name: text["attributes"] for name, text in described(lab).items()}
@@ -114,6 +115,7 @@ def test_a_null_is_an_option_that_is_not_given(lab: Lab) -> None:
         "openai_library_set": {"name": "pool"},
         "openai_library_checkout": {"name": "pool"},
         "openai_library_checkin": {"name": "pool", "service_account": "held"},
+        "openai_metrics": {"textfile": str(lab.path / "openai_creds.prom")},
     }
     modules = [name for name in MODULES if name != MOVES]
     before = {section: lab.mount().definitions(section) for section in ("config", "projects", "roles")}

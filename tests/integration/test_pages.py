@@ -46,6 +46,11 @@ STANDS_FOR = {
         "python -c 'import httpx'",
         "the environment of the tests has it; test_fresh_user.py installs it",
     ),
+    "pip install prometheus-client": ("python -c 'import prometheus_client'", "the environment of the tests has it"),
+    "ansible-playbook ephemeral.openai.metrics -e openai_creds_metrics_pushgateway=pushgateway.example.com:9091": (
+        "true",
+        "there is no Pushgateway; test_metrics.py and test_prometheus.py push",
+    ),
     "python3 -m venv ~/openai && . ~/openai/bin/activate": (
         f"ln -s {Path(sys.executable).parent.parent} ~/openai && export PATH=~/openai/bin:$PATH",
         "the environment of the tests, in the place of one that would have to be downloaded",

@@ -294,9 +294,11 @@ TAKEN: dict[str, dict[str, t.Any]] = {
     "revoke": {"openai_creds_prefix": "openai"},
     "demo": {"openai_creds_demo_project_id": PROJECT},
     "configure": {},
+    "metrics": {"openai_creds_metrics_textfile": "~/openai_creds.prom"},
 }
 BOOLEANS = {
     "rotate": ["openai_creds_force"],
+    "metrics": ["openai_creds_metrics_costs"],
     "revoke": ["openai_creds_force", "openai_creds_nothing_is_ok"],
     "configure": ["configure_validate", "configure_disable_automated_rotation"],
 }
@@ -383,12 +385,13 @@ def test_check_mode_works_on_a_node_where_nothing_is_configured_yet(lab: Lab) ->
         "revoke": "would_revoke: []",
         "demo": "a real run would call",
         "configure": "changed=",
+        "metrics": "changed=1",
     }
     for playbook, variables in TAKEN.items():
         done = run(lab, playbook, "--check", **(wanted(lab) if playbook == "configure" else variables))
         assert done.rc == 0, done.out
         assert expected[playbook] in " ".join(done.out.split()), done.out
-        if playbook in ("cleanup", "rotate", "revoke"):
+        if playbook in ("cleanup", "rotate", "revoke", "metrics"):
             assert "OpenAI client not configured" in done.out
     assert not lab.store_path.exists()
     assert not [request for request in lab.double.requests() if request["method"] != "GET"]

@@ -84,6 +84,10 @@ def written(lab: Lab) -> set[str]:
         ({"openai_creds_schedule_environment": {"A-B": SECRET}}, "write a dictionary of names"),
         ({"openai_creds_schedule_environment": {"A": f"{SECRET}\nB=c"}}, "write a dictionary of names"),
         ({"openai_creds_mount": "../x"}, "is not the name of a mount"),
+        (
+            {"openai_creds_schedule_metrics_textfile": "", "openai_creds_schedule_metrics_every": "10m"},
+            "is not the absolute path of a file",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_anything_happens(lab: Lab, variables: dict[str, t.Any], message: str) -> None:
@@ -132,6 +136,22 @@ def test_the_environment_is_not_shown_and_reaches_the_run_as_it_is(lab: Lab) -> 
     assert job.stdout.splitlines() == [
         str(lab.path / ODD), value, "/srv/a $b 'c'", "ephemeral.openai.cleanup",
     ]  # fmt: skip
+
+
+def test_the_metrics_job_writes_what_node_exporter_reads(lab: Lab) -> None:
+    lab.configure()
+    path = lab.path / "a 'b'.prom"
+    done = schedule(
+        lab,
+        openai_creds_schedule_environment={},
+        openai_creds_schedule_metrics_every="10m",
+        openai_creds_schedule_metrics_textfile=str(path),
+    )
+    assert changed(done) > 0
+    job = lab.command("/bin/sh", str(lab.path / "etc" / "openai-creds-openai-metrics.sh"))
+    assert job.rc == 0 and job.out == "", job.out
+    assert 'openai_creds_issued_total{mount="openai",role="my-role"} 0.0' in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")

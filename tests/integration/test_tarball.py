@@ -19,7 +19,7 @@ ALLOWED = re.compile(
     rf"""
       MANIFEST\.json | FILES\.json | LICENSE | README\.md | CHANGELOG\.md | requirements\.txt
     | meta/{_NAME}\.yml
-    | docs/{_NAME}\.md
+    | docs/({_NAME}\.md | prometheus/{_NAME}\.rules\.yml | grafana/{_NAME}\.json)
     | changelogs/({_NAME}\.(md|yaml) | fragments/[0-9]{{4}}-{_NAME}\.yml)
     | playbooks/{_NAME}\.yml
     | roles/{_NAME}/(README\.md | (defaults|handlers|meta|tasks|vars)/{_NAME}\.yml | (files|templates)/[A-Za-z0-9_.-]+)

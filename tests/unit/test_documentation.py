@@ -93,6 +93,13 @@ CONTRACT: dict[str, dict[str, t.Any]] = {
     "openai_library_checkout": {"name": None, "ttl": "1h", "service_account": None},
     "openai_library_checkin": {"name": None, "service_account_id": None, "service_account": None, "force": False},
     "openai_cleanup": {"orphans": "report", "max_concurrency": 16, "limit": None, "grace": "10m"},
+    "openai_metrics": {
+        "textfile": None,
+        "pushgateway": None,
+        "job": "openai_creds",
+        "costs": False,
+        "costs_window": "1d",
+    },
 }
 
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent / "plugins" / "plugin_utils
 ORDER = (
     "_ansible",
     "_engine/upkeep",
+    "_engine/metrics",
     "_engine/config",
     "_engine/library",
     "_engine/rotation",

@@ -13,6 +13,7 @@ from ansible.plugins.action import ActionBase
 
 from .._engine.definitions.change import Outcome
 from .._engine.errors import OpenAICredsError, mask_keys
+from .._engine.metrics.api_errors import record_api_errors
 from .._engine.mount import Mount
 from .._engine.store.base import Data
 from .._engine.store.vault_login import SECRETS
@@ -101,7 +102,12 @@ class OpenAIAction(ActionBase):
             args = self._arguments()
             with task_environment(self._task.environment, self._templar.template):
                 self.settings = resolve(args, self._variables, self._templar.template)
-                return {"changed": False, **self.act(open_mount(self.settings), args)}
+                mount = open_mount(self.settings)
+                try:
+                    return {"changed": False, **self.act(mount, args)}
+                finally:
+                    if not self.check_mode:
+                        record_api_errors(mount)
         except (OpenAICredsError, AnsibleError) as error:
             # Ansible's own sentence on unknown options has the name of the Python module in it.
             msg = str(error).replace(f"({self._load_name})", f"({self._task.action})")

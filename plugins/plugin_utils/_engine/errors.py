@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import typing as t
 
 _QUOTED = 160
 #: What looks like a key of OpenAI's, whole or as OpenAI shortens it; not the end of a word such as task-runner.
@@ -83,3 +84,10 @@ class ApiError(OpenAICredsError):
         self.request_id = request_id
         self.may_have_happened = may_have_happened
         self.general = general
+
+
+class ApiFailure(t.NamedTuple):
+    """An attempt at a call to OpenAI that failed, as it is counted: the path without ids, and the HTTP status or none."""
+
+    endpoint: str
+    code: str

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import queue
 import random
 import time
 import typing as t
 from functools import partial
 
 from .clocks import Comparison, compare
-from .errors import Conflict, OpenAICredsError
+from .errors import ApiFailure, Conflict, OpenAICredsError
 from .mount_config import MountConfig, read_config
 from .store.base import Data, Document, Store, Write
 
@@ -47,6 +48,9 @@ class Mount:
     clock: t.Callable[[], float] = time.time
     _client: tuple[tuple[str, str, str | None], OpenAI] | None = dataclasses.field(default=None, init=False, repr=False)
     _comparison: Comparison | None = dataclasses.field(default=None, init=False, repr=False)
+    _api_errors: queue.SimpleQueue[ApiFailure] = dataclasses.field(
+        default_factory=queue.SimpleQueue, init=False, repr=False
+    )
 
     def now(self) -> int:
         """Return the Unix time in whole seconds: OpenAI's, if this machine's clock is known to be far from that."""
@@ -76,6 +80,14 @@ class Mount:
         if comparison.ahead and not self.far_clock:
             self.warn(comparison.warning())
         self._comparison = comparison
+
+    def hear_api_error(self, failure: ApiFailure) -> None:
+        """Keep in mind that OpenAI has refused a call, or not answered, until somebody takes that to count it."""
+        self._api_errors.put(failure)
+
+    def take_api_errors(self) -> list[ApiFailure]:
+        """Return what calls to OpenAI have failed since this was asked last."""
+        return [self._api_errors.get() for _unused in range(self._api_errors.qsize())]
 
     def definitions(self, section: str) -> Data:
         """Return a section of the definitions (config, projects, roles); not to be changed by the caller."""
@@ -154,6 +166,7 @@ class Mount:
                 warn=self.warn,
                 current_key=partial(self._current_key, config.api_endpoint),
                 hear_time=self._hear_time,
+                hear_error=self.hear_api_error,
             )
             self._client = (access, client)
         return self._client[1]

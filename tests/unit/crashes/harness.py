@@ -164,6 +164,9 @@ class Harness:
         act = self._act = _Act(accident, at)
         world = World(self._lab, self._clock, f"m{next(_names)}", self._definitions, act.event)
         act.world, act.happening = world, Happening(world)
+        world.store_was_down = (
+            accident is not None and accident.kind == WRITE and accident.name.endswith("from then on")
+        )
         with world.others():
             scenario.prepare(world)
         try:

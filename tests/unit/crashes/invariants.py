@@ -14,6 +14,7 @@ from unit.crashes.world import ANOTHER_MACHINE, World
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import lease_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.holds import HOLDS, hold_path
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.counters import lease_numbers
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import DEFINITIONS
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_state import STATIC, state_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Document, Store
@@ -243,6 +244,13 @@ def at_the_end(world: World) -> list[str]:
         ]
     if definitions.data.get("library_endings"):
         broken.append("1: an account that a library set has dropped is left in the definitions")
+    numbers = lease_numbers(world.other(world.home()))
+    issued, revoked = sum((numbers.issued or {}).values()), sum(numbers.revoked.values())
+    made, deleted = world.accounts_made_and_deleted() or (issued, revoked)
+    # An issue that comes to nothing while nothing can be written is not counted at all.
+    missed = made - issued if world.store_was_down else 0
+    if missed not in (0, 1) or (issued, revoked) != (made - missed, deleted - missed):
+        broken.append(f"counters: {issued} issued and {revoked} revoked are counted, {made} and {deleted} were")
     if definitions.data.get("rotation"):
         broken.append("2: a rotation is left in the definitions")
     known = {definitions.data["config"]["admin_api_key_id"], *world.foreign, *world.admin_keys_of_people}

@@ -108,6 +108,9 @@ class World:
         #: What somebody else does while the process stands still for so long that it is taken for dead.
         self.while_stalled: t.Callable[[], object] = lambda: None
         self.errors: list[BaseException] = []
+        #: Whether the store may have refused every write for a while.
+        self.store_was_down = False
+        self._first_request = lab.double.mark()
         self._exempt: set[int] = set()
         self._counts: collections.Counter[str] = collections.Counter()
         self._meanwhile: dict[tuple[str, int], t.Callable[[], object]] = {}
@@ -248,6 +251,18 @@ class World:
         """Write my-role anew."""
         with self.others():
             roles.write_role(self.other(), "my-role", **{**ROLE, **role}, defaults={}, dry_run=False)
+
+    def accounts_made_and_deleted(self) -> tuple[int, int] | None:
+        """Return how many accounts the collection has made at OpenAI in this world, and how many it has deleted.
+
+        None if keys of accounts were made too: then accounts are not leases.
+        """
+        requests = [one for one in self.double.requests(self._first_request) if "/service_accounts" in one["path"]]
+        alone = (one["body"].get("create_service_account_only") for one in requests if isinstance(one["body"], dict))
+        if any(one["path"].endswith("/api_keys") for one in requests) or any(alone):
+            return None
+        done = collections.Counter(one["method"] for one in requests if one["effect"])
+        return done["POST"], done["DELETE"]
 
     def home(self) -> Store:
         """Return the store that holds the mount's config: while it is moved, where it comes from."""

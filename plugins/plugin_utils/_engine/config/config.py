@@ -241,7 +241,7 @@ def _validate(mount: Mount, config: MountConfig) -> list[AdminKey]:
     """Prove that the key works, by listing the organization's admin keys."""
     try:
         access = (config.api_endpoint, config.admin_api_key, config.organization_id)
-        client = OpenAI(*access, log=mount.log, warn=mount.warn)
+        client = OpenAI(*access, log=mount.log, warn=mount.warn, hear_error=mount.hear_api_error)
         return client.list_admin_keys()
     except ApiError as error:
         raise OpenAICredsError(f"error validating OpenAI configuration: {error}") from None
@@ -250,7 +250,8 @@ def _validate(mount: Mount, config: MountConfig) -> list[AdminKey]:
 def _validate_stored(mount: Mount, config: MountConfig) -> None:
     """Raise if OpenAI refuses the key that stays as it is stored, as after the store was set back to before a rotation."""
     try:
-        OpenAI(config.api_endpoint, config.admin_api_key, config.organization_id, log=mount.log).list_admin_keys()
+        access = (config.api_endpoint, config.admin_api_key, config.organization_id)
+        OpenAI(*access, log=mount.log, hear_error=mount.hear_api_error).list_admin_keys()
     except ApiError as error:
         if error.status == 401:
             raise OpenAICredsError(

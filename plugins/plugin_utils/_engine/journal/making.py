@@ -92,6 +92,9 @@ class Making(abc.ABC):
     def check(self) -> None:  # noqa: B027 - most kinds have nothing to check
         """Raise NotBegun if the commit is not going to succeed, before anything hangs on it."""
 
+    def taken_back(self) -> None:  # noqa: B027 - most kinds have nothing to do then
+        """Hear that what was made, and never came to be on record, is about to end."""
+
     @abc.abstractmethod
     def create(self, client: OpenAI) -> Made:
         """Make it, by one call."""
@@ -225,6 +228,8 @@ def _carry_on(making: Making, client: OpenAI, made: Made) -> None:
 
 
 def _take_back(making: Making, client: OpenAI, found: t.Sequence[str]) -> None:
+    if found:
+        making.taken_back()
     for identifier in found:
         end_thing(client, dataclasses.replace(making.thing, id=identifier))
     if not found:

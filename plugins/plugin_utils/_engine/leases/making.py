@@ -25,6 +25,7 @@ from ..journal.things import end_thing
 from ..mount import Mount
 from ..store.base import MOVED, Stored
 from .claims import spent, write_if_unchanged
+from .counts import count_unrecorded
 from .intents import Claim, Failure, Intent, intents_in
 from .lease import ISSUED_VERSION, Lease, lease_path, read_lease
 
@@ -244,7 +245,11 @@ class LeaseMaking(Making):
         with contextlib.suppress(OpenAICredsError):  # then it is taken over when this process has ended
             self._write(intent)
 
+    def taken_back(self) -> None:
+        count_unrecorded(self.mount, self.lease.lease_id)
+
     def withdraw(self, client: OpenAI, made: Made, why: OpenAICredsError) -> t.NoReturn:
+        self.taken_back()
         try:
             end_thing(client, made.thing)
         except OpenAICredsError as second:

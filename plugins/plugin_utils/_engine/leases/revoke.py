@@ -18,6 +18,7 @@ from ..mount import Mount
 from ..run.threads import concurrently
 from ..store.base import Stored, Write
 from .claims import clear_claims
+from .counts import Ending, count_ended, count_unrecorded
 from .find import Record
 from .lease import Lease, lease_path, read_lease
 from .refusal import RefusedLease, find_refusal, refuse_lease
@@ -45,15 +46,27 @@ def end_forgotten(mount: Mount, taken: t.Sequence[ending.Due], *, concurrency: i
     if not taken:
         return []
     ended = ending.delete(mount, list(taken), threading.Semaphore(concurrency), [], concurrency)
-    return [one for one in ended if one.error or not one.was_gone]
+    left = [one for one in ended if one.error or not one.was_gone]
+    for one in left:
+        if not one.error:
+            count_unrecorded(mount, one.record.subject)
+    return left
 
 
 class _LeaseRecords:
     def __init__(self, mount: Mount, run_is_over: bool) -> None:
         self._mount = mount
         self._run_is_over = run_is_over
+        #: The ids of leases of which nothing is left.
+        self._gone: set[str] = set()
 
     def mark(self, batch: list[Record], owner: Owner, *, only_due: bool) -> list[Record]:
+        to_end = self._mark(batch, owner, only_due)
+        # For counting them, while OpenAI works.
+        self._mount.store.prepare(writes=1)
+        return to_end
+
+    def _mark(self, batch: list[Record], owner: Owner, only_due: bool) -> list[Record]:
         marked = [_marked(record, owner) for record in batch]
         try:
             self._mount.store.write(*map(_write, marked))
@@ -103,9 +116,17 @@ class _LeaseRecords:
                 except UnreadableError:
                     continue  # then the lease itself stays, and is tried again
             recorded.append(one.record)
+        gone = [one for one in ended if one.error is None or force]
+        count_ended(self._mount, [_counted(one) for one in gone], self._gone)
         self._mount.store.delete(*(lease_path(record.subject) for record in recorded))
-        gone = [one.record.refused for one in ended if one.record.refused and (one.error is None or force)]
-        self._mount.store.delete(*(refused.path for refused in gone))
+        self._mount.store.delete(*(one.record.refused.path for one in gone if one.record.refused))
+        self._gone.update(one.record.subject for one in gone)
+
+
+def _counted(ended: Ended[Record]) -> Ending:
+    record = ended.record
+    evidence = record.refused.path if record.refused else lease_path(record.subject)
+    return Ending(record.subject, evidence, dropped=ended.error is not None)
 
 
 def _marked(record: Record, owner: Owner) -> Record:

@@ -71,6 +71,7 @@ def _withdraw(mount: Mount, record: Record, force: bool) -> Ended[Record]:
                 raise
             # The key ends all the same.
             for account_id in ids_of(client, making.thing, making.subject):
+                making.taken_back()
                 end_thing(client, dataclasses.replace(making.thing, id=account_id))
             return Ended(record, f"its account is not at OpenAI, but whoever issues it could not be stopped: {error}")
         # It was finished or taken over meanwhile.

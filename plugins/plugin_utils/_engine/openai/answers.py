@@ -91,6 +91,30 @@ def read_new_key(answer: Answer) -> NewKey:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What was spent on a day for a project; project_id is None for what belongs to none."""
+
+    project_id: str | None
+    amount: float
+    currency: str
+
+
+def read_costs(bucket: Answer) -> list[Cost]:
+    """Return the costs of a day, grouped by projects; raises Malformed."""
+    costs = []
+    for result in field(bucket, "results", list):
+        if not isinstance(result, dict):
+            raise Malformed("an entry of 'results' is not an object")
+        amount = field(result, "amount", dict)
+        value = amount.get("value")
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise Malformed("'value' is not a number")
+        project_id = None if result.get("project_id") is None else field(result, "project_id", str)
+        costs.append(Cost(project_id, float(value), field(amount, "currency", str)))
+    return costs
+
+
 def field(answer: Answer, name: str, kind: type[_T]) -> _T:
     """Return a member that must be of this type and not empty; raises Malformed."""
     value = answer.get(name)

@@ -16,11 +16,12 @@ import typing as t
 from functools import partial
 from urllib.parse import quote
 
-from ..errors import ApiError
+from ..errors import ApiError, ApiFailure
 from ..run.threads import concurrently
 from .answers import (
     AdminKey,
     Answer,
+    Cost,
     Malformed,
     NewKey,
     ProjectKey,
@@ -28,6 +29,7 @@ from .answers import (
     field,
     optional_time,
     read_admin_key,
+    read_costs,
     read_new_key,
     read_project_key,
     read_service_account,
@@ -38,6 +40,8 @@ from .transport import Transport
 __all__ = ["AdminKey", "NewKey", "OpenAI", "ServiceAccount", "check_endpoint", "check_key"]
 
 _PAGE = 100
+#: So many days are in one page of costs.
+_DAYS = 180
 #: How long to wait before something that OpenAI may not know yet is tried again.
 _UNKNOWN_WAITS = (0.3, 0.7, 1.5, 2.5)
 #: How many of those are tried at a time.
@@ -51,8 +55,8 @@ class OpenAI:
 
     log gets one line per attempt, never with a secret; warn gets what a person should know of the settings. current_key
     is asked when OpenAI refuses the key: if the admin key has been rotated meanwhile, the call is made again with the one
-    that it returns. hear_time gets OpenAI's Unix time as often as an answer tells it. The object may be used by several
-    threads at once.
+    that it returns. hear_time gets OpenAI's Unix time as often as an answer tells it, hear_error every attempt that fails.
+    The object may be used by several threads at once.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class OpenAI:
         warn: t.Callable[[str], None] = lambda _text: None,
         current_key: t.Callable[[], str | None] = lambda: None,
         hear_time: t.Callable[[float], None] = lambda _time: None,
+        hear_error: t.Callable[[ApiFailure], None] = lambda _failure: None,
         sleep: t.Callable[[float], None] = time.sleep,
     ) -> None:
         self.endpoint = check_endpoint(endpoint, "api_endpoint")
@@ -84,6 +89,7 @@ class OpenAI:
             warn=warn,
             current_key=current_key,
             hear_time=told,
+            hear_error=hear_error,
             sleep=sleep,
         )
         self._sleep = sleep
@@ -258,6 +264,26 @@ class OpenAI:
     def ask_time(self) -> None:
         """Make a call that changes nothing, so that hear_time is told the time."""
         self._transport.call("GET", "/organization/projects", query={"limit": "1"})
+
+    def costs_by_project(self, start: int) -> list[Cost]:
+        """Return what was spent since a Unix time at which a day of UTC begins, by day and project."""
+        path, page, costs, seen = "/organization/costs", None, list[Cost](), set[str]()
+        query = {"start_time": str(start), "bucket_width": "1d", "limit": str(_DAYS), "group_by": "project_id"}
+        while True:
+            answer = self._transport.call("GET", path, query={**query, **({"page": page} if page else {})})
+            try:
+                for bucket in field(answer, "data", list):
+                    if not isinstance(bucket, dict):
+                        raise Malformed("an entry of 'data' is not an object")
+                    costs += read_costs(bucket)
+                if not answer.get("has_more"):
+                    return costs
+                page = field(answer, "next_page", str)
+                if page in seen:
+                    raise Malformed("the same page comes again and again")
+                seen.add(page)
+            except Malformed as error:
+                raise ApiError(f"OpenAI's answer to GET {path} cannot be understood: {error}") from None
 
     def list_admin_keys(self) -> list[AdminKey]:
         """Return all admin keys of the organization."""

@@ -20,7 +20,7 @@ import ssl
 import time
 import typing as t
 
-from ..errors import ApiError, OpenAICredsError, missing_package
+from ..errors import ApiError, ApiFailure, OpenAICredsError, missing_package
 from .answers import Answer, Malformed
 from .certificates import trusted_certificates
 from .endpoint import host_and_port
@@ -57,6 +57,17 @@ _SPREAD_SECONDS = 0.1
 _LARGEST_ANSWER = 8 * 2**20
 
 
+#: The code of a call that had no answer, or none that could be read.
+NO_ANSWER = "none"
+#: The folders of the Admin API that an id stands behind.
+_COLLECTIONS = {
+    "projects": "{project_id}",
+    "service_accounts": "{service_account_id}",
+    "api_keys": "{api_key_id}",
+    "admin_api_keys": "{admin_api_key_id}",
+}
+
+
 class Transport:
     """The way to one endpoint, which has been checked, with one admin key; see OpenAI for the arguments."""
 
@@ -70,6 +81,7 @@ class Transport:
         warn: t.Callable[[str], None],
         current_key: t.Callable[[], str | None],
         hear_time: t.Callable[[float], None],
+        hear_error: t.Callable[[ApiFailure], None],
         sleep: t.Callable[[float], None],
     ) -> None:
         if not HAS_HTTPX:
@@ -80,6 +92,7 @@ class Transport:
         self._key = admin_api_key
         self._current_key = current_key
         self._hear_time = hear_time
+        self._hear_error = hear_error
         self._log = log
         self._sleep = sleep
         #: Until when OpenAI wants to be left alone, by time.monotonic: what one thread is told, all heed.
@@ -115,9 +128,11 @@ class Transport:
             try:
                 return self._attempt(method, path, body, query, create, attempt, key)
             except ApiError as error:
+                self._tell_error(path, error)
                 if error.status != 401 or attempt == _ATTEMPTS or not self._is_superseded(key):
                     raise
             except _Retry as retry:
+                self._tell_error(path, retry.error)
                 wait = min(_LONGEST_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
                 if retry.after is not None:
                     wait = retry.after + random.uniform(0.0, _SPREAD_SECONDS)
@@ -175,9 +190,18 @@ class Transport:
             self._log(f"OpenAI {where} {seen} {request_id or '-'} {milliseconds:.0f} ms attempt {attempt}")
         return _judge(where, response, content, create, request_id, key)
 
+    def _tell_error(self, path: str, error: ApiError) -> None:
+        code = NO_ANSWER if error.status is None else str(error.status)
+        self._hear_error(ApiFailure(_without_ids(path), code))
+
     def _tell_time(self, response: httpx.Response) -> None:
         with contextlib.suppress(KeyError, ValueError, TypeError, OverflowError):  # no date, or none that can be read
             self._hear_time(email.utils.parsedate_to_datetime(response.headers["date"]).timestamp())
+
+
+def _without_ids(path: str) -> str:
+    parts = path.split("/")
+    return "/".join(_COLLECTIONS.get(before, part) for before, part in zip(["", *parts], parts, strict=False))
 
 
 def _httpx_proxy(proxy: Proxy | None, tls: ssl.SSLContext) -> httpx.Proxy | None:

@@ -221,7 +221,14 @@ def _is_due(mount: Mount, config: MountConfig) -> bool:
 
 
 def _client(mount: Mount, config: MountConfig, value: str) -> OpenAI:
-    return OpenAI(config.api_endpoint, value, config.organization_id, log=mount.log, warn=mount.warn)
+    return OpenAI(
+        config.api_endpoint,
+        value,
+        config.organization_id,
+        log=mount.log,
+        warn=mount.warn,
+        hear_error=mount.hear_api_error,
+    )
 
 
 def _id_of(config: MountConfig, keys: t.Sequence[AdminKey]) -> str:

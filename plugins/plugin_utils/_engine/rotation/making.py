@@ -107,7 +107,12 @@ class AdminKeyMaking(Making):
         proved later."""
         config = self._config
         client = OpenAI(
-            config.api_endpoint, made.key.value, config.organization_id, log=self.mount.log, warn=self.mount.warn
+            config.api_endpoint,
+            made.key.value,
+            config.organization_id,
+            log=self.mount.log,
+            warn=self.mount.warn,
+            hear_error=self.mount.hear_api_error,
         )
         for wait in (*_PROOF_WAITS, None):
             try:

@@ -79,7 +79,8 @@ def _lease_projects(mount: Mount) -> set[str]:
 
 
 def _client(mount: Mount, config: MountConfig) -> OpenAI:
-    return OpenAI(config.api_endpoint, config.admin_api_key, config.organization_id, log=mount.log)
+    access = (config.api_endpoint, config.admin_api_key, config.organization_id)
+    return OpenAI(*access, log=mount.log, hear_error=mount.hear_api_error)
 
 
 def _listed(client: OpenAI) -> list[AdminKey]:

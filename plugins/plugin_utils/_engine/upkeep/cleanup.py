@@ -20,6 +20,7 @@ from ..journal.owners import is_left
 from ..journal.things import ADMIN_KEY, Thing, check_pins, end_thing, ids_by_name
 from ..journal.watches import Watch, find_watches, stop_watching
 from ..leases.claims import claims_to_look_at, goes_on, have_lease, leases_of, look_later
+from ..leases.counts import count_unrecorded
 from ..leases.find import Record, stored_record
 from ..leases.intents import INTENTS, Claim, Intent, intents_in
 from ..leases.lease import LEASES, Lease, leases_in, read_lease, read_leases
@@ -28,6 +29,7 @@ from ..leases.refusal import RefusedLease, all_refusals
 from ..leases.revoke import revoke
 from ..library.account_making import AccountIntent, AccountMaking, account_intents
 from ..library.accounts import end_accounts
+from ..metrics.cleanups import record_cleanup
 from ..mount import Mount
 from ..rotation.admin_key import recover
 from ..rotation.static_role import recover_static_role
@@ -103,6 +105,11 @@ def cleanup(
     told = [record.lease for record in of_runs_now] if dry_run or unconfigured else []
     result["active"] = survey.later - sum(not lease.ending and lease.expires_at > now for lease in told)
     result["next_expiry"] = rfc3339(min(ends)) if ends else None
+    if not (dry_run or unconfigured or result["failed"]):
+        try:
+            record_cleanup(mount)
+        except StoreError as error:
+            _add_unreadable(result, error)
     return result
 
 
@@ -382,6 +389,7 @@ class _Recovery:
             return
         if not self._dry_run:
             for account_id in found:
+                count_unrecorded(self._mount, lease_id)
                 end_thing(self._openai(), dataclasses.replace(thing, id=account_id))
             stop_watching(self._mount, watch, found=bool(found))
         if found:

@@ -24,11 +24,14 @@ import typing as t
 from ..errors import Conflict, OpenAICredsError, StoreError
 from ..journal.owners import is_left, is_over, run_is_over
 from ..journal.watches import WATCHES
+from ..leases.counts import COUNTS
 from ..leases.intents import CLAIMS, INTENTS, Claim, Intent, intents_in
 from ..leases.lease import LEASES, leases_in
 from ..leases.refusal import REFUSALS, all_refusals
 from ..library.account_making import ACCOUNT_INTENTS, account_intents
 from ..library.holds import HOLDS
+from ..metrics.api_errors import API_ERRORS
+from ..metrics.cleanups import CLEANUPS
 from ..mount import DEFINITIONS, Mount
 from ..names import random_text
 from ..rotation.state import read_rotation
@@ -39,6 +42,8 @@ from ..store.base import MOVED, Data, Document, Write, readable
 _BATCH = 256
 #: What there is of a mount beside its definitions.
 _FOLDERS = (LEASES, REFUSALS, INTENTS, CLAIMS, WATCHES, STATIC, UNFINISHED, ACCOUNT_INTENTS, HOLDS)
+#: What is only counted.
+_METRICS = (COUNTS, API_ERRORS, CLEANUPS)
 
 
 def move(source: Mount, target: Mount, *, to: str, grace: int, dry_run: bool) -> int | None:
@@ -80,6 +85,9 @@ def move(source: Mount, target: Mount, *, to: str, grace: int, dry_run: bool) ->
                 source.store.write(Write(DEFINITIONS, found.data, moving.version))
             raise
     moved = sum(moving.documents(prefix) for prefix in _FOLDERS)
+    # After the leases, whose ends they count.
+    for prefix in _METRICS:
+        moving.documents(prefix)
     moving.mark()
     if not arrived:
         definitions = {name: section for name, section in found.data.items() if name not in ("move", "arrived")}
@@ -99,6 +107,8 @@ def _count(source: Mount) -> int:
     """Return how many documents there are to move; refuse to begin if some could not be."""
     unreadable: list[OpenAICredsError] = []
     count = sum(1 for prefix in _FOLDERS for _one in readable(source.store.scan(prefix), unreadable.append))
+    for prefix in _METRICS:
+        list(readable(source.store.scan(prefix), unreadable.append))
     if unreadable:
         raise OpenAICredsError(
             f"from: mount {source.name!r} cannot be moved while {len(unreadable)} place(s) in its store cannot be read; "

@@ -1,0 +1,189 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Counts: how many leases of each role there were, exactly, whoever ended them.
+
+    counters/<shard>    by role, how many leases have ended; which were counted last
+
+A lease that is on record is counted by its record, so issuing one writes nothing more. Whoever removes the record counts the
+lease first, by one compare-and-set that also keeps its id: after a crash in between, whoever ends it again finds the id and
+does not count it twice. The id may be forgotten when the record has gone, since only what is still on record is counted.
+
+What OpenAI has made and no record ever told of, since its issue came to nothing, is counted as issued and ended when it is
+removed. Nothing proves then that it was not counted, so its id is kept for longer than any process lives. Only this is not counted
+if the store refuses every write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import random
+import time
+import typing as t
+import zlib
+
+from ..errors import Conflict, StoreError
+from ..mount import Mount
+from ..store.base import Data, Stored, Write, converted, readable
+from .lease import LEASES, lease_path
+from .refusal import refusal_path
+
+COUNTS = "counters/"
+_SHARDS = 16
+#: So many ids are kept in a shard without looking which of them are needed.
+_KEPT = 96
+#: For how long the id of a lease that was never on record is kept.
+_UNRECORDED_SECONDS = 7 * 86400
+_LONGEST_WAIT = 0.2
+#: What an id has between the mount and the unique part, and how its role is called in metrics.
+_KINDS = {"creds": "", "library": "library/", "static": "static/"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """How many leases of a role have ended, and of how many the record was dropped though OpenAI refused to end them."""
+
+    ended: int = 0
+    dropped: int = 0
+
+    def plus(self, other: Count) -> Count:
+        return Count(self.ended + other.ended, self.dropped + other.dropped)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A part of the counts, by role.
+
+    counted are ids of leases that were counted, each with the Unix time until which it is kept whatever is on record; forgotten
+    says how often some were taken out.
+    """
+
+    counts: dict[str, Count] = dataclasses.field(default_factory=dict)
+    counted: dict[str, int] = dataclasses.field(default_factory=dict)
+    forgotten: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """A lease that is to be counted: evidence is the path of the record that is about to go, None if there never was one."""
+
+    lease_id: str
+    evidence: str | None
+    dropped: bool = False
+
+
+def role_label(lease_id: str) -> str | None:
+    """Return what the role of a lease is called in metrics; None if this is not the id of a lease.
+
+    That of a lease of a role is the role's name, others are library/<set> and static/<static role>.
+    """
+    kind, _slash, rest = lease_id.partition("/")[2].partition("/")
+    name, slash, _unique = rest.rpartition("/")
+    return f"{_KINDS[kind]}{name}" if slash and kind in _KINDS else None
+
+
+def count_ended(mount: Mount, endings: t.Sequence[Ending], gone: t.Container[str] = ()) -> None:
+    """Count leases whose records are about to be removed. gone are ids of which this process knows that none is left."""
+    by_shard: dict[str, list[Ending]] = {}
+    for ending in endings:
+        by_shard.setdefault(_shard_path(ending.lease_id), []).append(ending)
+    for path, members in by_shard.items():
+        _count(mount, path, members, gone)
+
+
+def count_unrecorded(mount: Mount, lease_id: str) -> None:
+    """Count as issued and ended what OpenAI has made for a lease that is on record nowhere. To be called before it ends."""
+    if role_label(lease_id) is None:
+        return
+    # What must end has to end also when the store cannot be written; but a store may fail only once.
+    for _attempt in range(2):
+        with contextlib.suppress(StoreError):
+            count_ended(mount, [Ending(lease_id, None)])
+            return
+
+
+def read_counts(mount: Mount) -> list[Shard]:
+    """Return all counts of leases that have ended."""
+    return [one.value for one in converted(mount.store.read_each(list(map(_path, range(_SHARDS)))), _read)]
+
+
+def _count(mount: Mount, path: str, endings: list[Ending], gone: t.Container[str]) -> None:
+    attempts = 0
+    while True:
+        stored = _read_shard(mount, path)
+        shard = stored.value
+        new = [ending for ending in endings if ending.lease_id not in shard.counted]
+        if not new:
+            return
+        # After the shard was read: whoever counts one of these meanwhile writes the shard, and this write is refused.
+        there = _there(mount, [ending.evidence for ending in new if ending.evidence])
+        new = [ending for ending in new if ending.evidence is None or ending.evidence in there]
+        if not new:
+            return
+        shard = _with(_without_spent(mount, shard, gone), new, mount.now())
+        try:
+            mount.store.write(Write(path, _stored(shard), stored.version))
+        except Conflict:
+            # Somebody else was faster, so all together get on.
+            attempts += 1
+            time.sleep(random.uniform(0.0, min(_LONGEST_WAIT, 0.01 * attempts)))
+            continue
+        return
+
+
+def _with(shard: Shard, endings: t.Sequence[Ending], now: int) -> Shard:
+    counts, counted = dict(shard.counts), dict(shard.counted)
+    for ending in endings:
+        role = role_label(ending.lease_id) or ""
+        more = Count(dropped=1) if ending.dropped else Count(ended=1)
+        counts[role] = counts.get(role, Count()).plus(more)
+        counted[ending.lease_id] = 0 if ending.evidence else now + _UNRECORDED_SECONDS
+    return dataclasses.replace(shard, counts=counts, counted=counted)
+
+
+def _without_spent(mount: Mount, shard: Shard, gone: t.Container[str]) -> Shard:
+    """Return a shard without the ids of leases that are not on record any more, if it has many."""
+    if len(shard.counted) < _KEPT:
+        return shard
+    now = mount.now()
+    over = [lease_id for lease_id, until in shard.counted.items() if until <= now]
+    unsure = [lease_id for lease_id in over if lease_id not in gone]
+    there = _there(mount, [path(lease_id) for lease_id in unsure for path in (lease_path, refusal_path)])
+    spent = {
+        lease_id for lease_id in over if lease_id in gone or not {lease_path(lease_id), refusal_path(lease_id)} & there
+    }
+    if not spent:
+        return shard
+    kept = {lease_id: until for lease_id, until in shard.counted.items() if lease_id not in spent}
+    return dataclasses.replace(shard, counted=kept, forgotten=shard.forgotten + 1)
+
+
+def _there(mount: Mount, paths: t.Sequence[str]) -> set[str]:
+    return {document.path for document in readable(mount.store.read_each(paths))}
+
+
+def _shard_path(lease_id: str) -> str:
+    """Return where a lease is counted. Those that are kept together are, so that a batch takes few writes."""
+    kept_together = lease_path(lease_id).removeprefix(LEASES).partition("-")[0]
+    return _path(zlib.crc32(kept_together.encode()) % _SHARDS)
+
+
+def _path(shard: int) -> str:
+    return f"{COUNTS}{shard:x}"
+
+
+def _read_shard(mount: Mount, path: str) -> Stored[Shard]:
+    document = mount.store.read(path)
+    return next(converted([document], _read)) if document else Stored(Shard(), path, 0)
+
+
+def _read(data: Data) -> Shard:
+    counts = {role: Count(*count) for role, count in data["counts"].items()}
+    return Shard(counts, dict(data["counted"]), data["forgotten"])
+
+
+def _stored(shard: Shard) -> Data:
+    counts = {role: [count.ended, count.dropped] for role, count in shard.counts.items()}
+    return {"counts": counts, "counted": shard.counted, "forgotten": shard.forgotten}

@@ -1,0 +1,5 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What monitoring is told. Looks at what other rooms keep on record; only the exposition knows prometheus-client."""

@@ -1,0 +1,37 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""When the last cleanup did all that there was to do.
+
+cleanups/last    the Unix time of that
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from ..errors import Conflict
+from ..mount import Mount
+from ..store.base import Write, converted
+
+CLEANUPS = "cleanups/"
+_LAST = f"{CLEANUPS}last"
+#: A cleanup that comes so soon after one that is recorded writes nothing.
+_ENOUGH_SECONDS = 60
+
+
+def record_cleanup(mount: Mount) -> None:
+    """Record that a cleanup has done all that there was to do."""
+    now = mount.now()
+    document = mount.store.read(_LAST)
+    last = int(document.data["succeeded_at"]) if document else 0
+    if not 0 <= now - last < _ENOUGH_SECONDS:
+        with contextlib.suppress(Conflict):  # another one has succeeded at the same time
+            mount.store.write(Write(_LAST, {"succeeded_at": now}, document.version if document else 0))
+
+
+def last_cleanup(mount: Mount) -> int:
+    """Return the Unix time of the last successful cleanup, as exactly as a minute; 0 if there was none."""
+    found = converted(mount.store.read_each([_LAST]), lambda data: int(data["succeeded_at"]))
+    return next((one.value for one in found), 0)

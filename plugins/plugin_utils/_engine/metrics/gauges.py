@@ -1,0 +1,136 @@
+# Copyright (c) 2026, the ephemeral.openai contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The metrics of a mount: which there are, and what each is now."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ..errors import OpenAICredsError
+from ..library.status import AVAILABLE, CHECKED_OUT, library_status
+from ..mount import Mount
+from ..rotation.schedule import next_rotation
+from .api_errors import read_api_errors
+from .cleanups import last_cleanup
+from .costs import spent_by_project
+from .counters import lease_numbers
+
+_STATUSES = ("active", "expired", "failed", "pending")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """A value, and its labels beside that of the mount."""
+
+    value: float
+    labels: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A metric of a mount. Of a counter the name ends in _total."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    samples: tuple[Sample, ...]
+
+    @property
+    def is_counter(self) -> bool:
+        return self.name.endswith("_total")
+
+
+class Collected(t.NamedTuple):
+    """The metrics of a mount; what a person should know of them; and why what was spent is not among them though asked for."""
+
+    metrics: list[Metric]
+    warnings: list[str]
+    error: str | None
+
+
+def collect(mount: Mount, costs_window: int | None) -> Collected:
+    """Return the metrics of a mount; with what was spent in a window of so many seconds."""
+    warnings: list[str] = []
+    failure = None
+    metrics = [*_leases(mount, warnings), _api_errors(mount), *_admin_key(mount), _cleanup(mount), _library(mount)]
+    if costs_window is not None:
+        try:
+            spent, problem = spent_by_project(mount, costs_window)
+            warnings += [problem] if problem else []
+        except OpenAICredsError as error:
+            # What the store says is worth telling all the same.
+            failure = f"costs: what was spent is not known: {error}"
+        else:
+            samples = tuple(Sample(amount, {"project": project}) for project, amount in sorted(spent.items()))
+            what = "What OpenAI says was spent in the window, by project, in its currency."
+            metrics.append(Metric("openai_quota_used", what, ("project",), samples))
+    return Collected(metrics, warnings, failure)
+
+
+def _leases(mount: Mount, warnings: list[str]) -> t.Iterator[Metric]:
+    numbers = lease_numbers(mount)
+    if numbers.issued is None:
+        warnings.append(
+            f"openai_creds_issued_total is left out: {numbers.unreadable} place(s) in the store cannot be read; "
+            "openai_cleanup says which"
+            if numbers.unreadable
+            else "openai_creds_issued_total is left out: the store was changed too fast to count; the next time it is there again"
+        )
+    else:
+        yield _by_role("openai_creds_issued_total", "Credentials that OpenAI has made for a role.", numbers.issued)
+    yield _by_role("openai_creds_revoked_total", "Credentials of a role that have ended at OpenAI.", numbers.revoked)
+    roles = sorted({*numbers.revoked, *(role for role, _status in numbers.now)})
+    samples = [
+        Sample(numbers.now.get((role, status), 0), {"role": role, "status": status})
+        for role in roles
+        for status in _STATUSES
+    ]
+    yield Metric("openai_creds_leases", "Leases on record, by status.", ("role", "status"), tuple(samples))
+    unreadable = (Sample(numbers.unreadable),)
+    yield Metric("openai_creds_unreadable", "Places in the store that hold leases and cannot be read.", (), unreadable)
+
+
+def _by_role(name: str, what: str, numbers: dict[str, int]) -> Metric:
+    return Metric(
+        name, what, ("role",), tuple(Sample(count, {"role": role}) for role, count in sorted(numbers.items()))
+    )
+
+
+def _api_errors(mount: Mount) -> Metric:
+    samples = tuple(Sample(count, failure._asdict()) for failure, count in sorted(read_api_errors(mount).items()))
+    what = "Calls to OpenAI that were refused (code is the HTTP status) or not answered (none)."
+    return Metric("openai_api_error_total", what, ("endpoint", "code"), samples)
+
+
+def _admin_key(mount: Mount) -> t.Iterator[Metric]:
+    config = mount.config()
+    if config is None:
+        return
+    now = mount.now()
+    age = (Sample(max(0, now - config.created_at)),)
+    yield Metric("openai_creds_admin_key_age_seconds", "For how long the admin key has been the mount's.", (), age)
+    last = (Sample(config.last_rotated or 0),)
+    what = "When the admin key was last rotated, as a Unix time; 0 for never."
+    yield Metric("openai_creds_last_rotation_timestamp_seconds", what, (), last)
+    due = next_rotation(config, now)
+    if due is not None:
+        what = "When the admin key is to be rotated next, as a Unix time."
+        yield Metric("openai_creds_next_rotation_timestamp_seconds", what, (), (Sample(due),))
+
+
+def _cleanup(mount: Mount) -> Metric:
+    what = "When a cleanup last did all that there was to do, as a Unix time; 0 for never."
+    return Metric("openai_creds_last_cleanup_timestamp_seconds", what, (), (Sample(last_cleanup(mount)),))
+
+
+def _library(mount: Mount) -> Metric:
+    samples = [
+        Sample(library_set[f"{status}_accounts"], {"library_set": library_set["name"], "status": status})
+        for library_set in library_status(mount, None)
+        for status in (AVAILABLE, CHECKED_OUT)
+    ]
+    what = "Accounts of library sets, by status."
+    return Metric("openai_creds_library_accounts", what, ("library_set", "status"), tuple(samples))
