@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import json
+import types
 import typing as t
+from urllib.parse import parse_qsl
 
 import httpx
 
@@ -38,7 +40,9 @@ class InsideDouble(Double):
         self.url, self.control = f"{_ADDRESS}/v1", _ADDRESS
 
     def call(self, method: str, path: str, body: t.Any = None) -> t.Any:
-        return ACTIONS[method, path](self.server, t.cast(t.Any, None), {} if body is None else body)
+        path, _mark, query = path.partition("?")
+        request = types.SimpleNamespace(query=dict(parse_qsl(query)))
+        return ACTIONS[method, path](self.server, t.cast(t.Any, request), {} if body is None else body)
 
     def stop(self) -> None:
         """There is nothing to stop."""
@@ -55,6 +59,7 @@ class InsideDouble(Double):
             organization=request.headers.get("openai-organization"),
         )
         state = self.server.state
+        entry = self.server.log.open(call, request.url.query.decode(), state)
         rule = self.server.faults.pick(call.method, call.raw_path)
         kind = rule.kind if rule else ""
         if kind == "drop_before":
@@ -63,6 +68,7 @@ class InsideDouble(Double):
         if kind not in ("refuse", "rate_limit"):
             answer = perform(state, call)
             status, body = answer.status, answer.body
+            entry["effect"] = answer.effect
         if kind == "drop_after":
             raise httpx.ReadError("")
         headers = {
