@@ -131,7 +131,7 @@ def test_a_null_is_an_option_that_is_not_given(lab: Lab) -> None:
     *found, first, second = results(lab, tasks)
     changed = {name for name, result in zip(modules, found) if result["changed"]}
     taken = {"openai_library_checkin", "openai_library_checkout"}
-    assert changed == {"openai_creds", "openai_cleanup", "openai_lease", *taken}
+    assert changed == {"openai_creds", "openai_cleanup", "openai_lease", "openai_metrics", *taken}
     assert {section: lab.mount().definitions(section) for section in before} == before
     assert first["ansible_facts"] == second["ansible_facts"], "reuse is what it is by default"
     missing = results(lab, [{"ephemeral.openai.openai_role": {"name": None, "ttl": "1h"}}], rc=2)[0]
