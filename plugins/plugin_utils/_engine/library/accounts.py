@@ -69,9 +69,9 @@ def delete_library_set(mount: Mount, name: str, *, dry_run: bool) -> Outcome:
 
 def count_accounts(mount: Mount) -> int:
     """Return how many accounts of library sets there are at OpenAI, or may be."""
-    sets = mount.definitions(SETS).values()
+    sets = (read_library_set(name, entry) for name, entry in mount.definitions(SETS).items())
     intents = account_intents(mount, lambda _error: None)
-    return sum(len(entry["_accounts"]) for entry in sets) + len(mount.definitions(ENDINGS)) + len(intents)
+    return sum(len(one.accounts) for one in sets) + len(mount.definitions(ENDINGS)) + len(intents)
 
 
 def end_accounts(mount: Mount, due: t.Sequence[AccountEnding], concurrency: int = 16) -> list[Ended[AccountEnding]]:
@@ -137,8 +137,8 @@ def _recover_left(mount: Mount, name: str) -> None:
 
 def _missing(mount: Mount, name: str) -> list[str]:
     """Return the accounts of a set that have not been made."""
-    entry = mount.definitions(SETS).get(name)
-    return [account for account in entry["service_account_names"] if account not in entry["_accounts"]] if entry else []
+    library_set = _set_if_any(mount, name)
+    return [account for account in library_set.names if account not in library_set.accounts] if library_set else []
 
 
 def _plan(mount: Mount, name: str, change: t.Callable[[t.Container[str]], Outcome]) -> Outcome:
@@ -171,8 +171,8 @@ def _forget_gone(mount: Mount, name: str, held: t.Collection[str]) -> None:
     """Leave no hold of an account that somebody else has dropped and deleted before this process took it."""
     if not held:
         return
-    entry = mount.definitions(SETS).get(name, {"_accounts": {}})
-    known = {*entry["_accounts"].values(), *mount.definitions(ENDINGS)}
+    library_set = _set_if_any(mount, name)
+    known = {*(library_set.accounts.values() if library_set else ()), *mount.definitions(ENDINGS)}
     mount.store.delete(*(hold_path(name, account_id) for account_id in held if account_id not in known))
 
 
@@ -204,3 +204,8 @@ def _refuse_if_lent(mount: Mount, name: str, account: str, hold: t.Any) -> None:
 
 def _set_of(mount: Mount, name: str) -> LibrarySet:
     return read_library_set(name, mount.definitions(SETS)[name])
+
+
+def _set_if_any(mount: Mount, name: str) -> LibrarySet | None:
+    entry = mount.definitions(SETS).get(name)
+    return read_library_set(name, entry) if entry else None
