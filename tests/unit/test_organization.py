@@ -8,6 +8,7 @@ import typing as t
 import pytest
 from double.client import Double
 from lab import PROJECT, Lab
+from library_sets import write as write_library
 from on_record import unfinished
 from unit.test_leases import opens_models, record_of, refused
 
@@ -23,6 +24,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.is
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.accounts import delete_library_set
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.admin_key import adopt
@@ -72,7 +74,7 @@ def other(lab: Lab) -> dict[str, t.Any]:
 
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize("dry_run", [True, False])
-@pytest.mark.parametrize("has", ["lease", "role", "project", "watch"])
+@pytest.mark.parametrize("has", ["lease", "role", "project", "watch", "library set", "account to delete"])
 def test_the_key_of_another_organization_is_refused(
     lab: Lab, unnamed: Mount, other: dict[str, t.Any], validate: bool, dry_run: bool, has: str
 ) -> None:
@@ -80,16 +82,21 @@ def test_the_key_of_another_organization_is_refused(
         issue(unnamed, "my-role")
     if has == "watch":
         watch_for(unnamed, "the admin key", Thing(ADMIN_KEY, "may-have-been-made", lab.double.url, None), 0)
+    if has in ("library set", "account to delete"):
+        write_library(unnamed, "one", project=None, project_id=PROJECT)
+    if has == "account to delete":
+        lab.double.fault(kind="refuse", status=403, method="DELETE")
+        assert delete_library_set(unnamed, "pool", dry_run=False).warnings
     if has != "role":
         delete_role(unnamed, "my-role", dry_run=False)
     if has != "project":
         delete_project(unnamed, "lab", dry_run=False)
-    before = unnamed.definitions("config")
+    before, accounts = unnamed.definitions("config"), lab.accounts()
     text = refused(configure, unnamed, other["value"], validate=validate, dry_run=dry_run)
     assert text.startswith("admin_api_key:") and "another organization" in text
     text = refused(adopt, unnamed, other["value"], other["id"], overlap=0, dry_run=dry_run)
     assert text.startswith("new_admin_api_key:") and "another organization" in text
-    assert unnamed.definitions("config") == before and len(lab.leases()) == len(lab.accounts())
+    assert unnamed.definitions("config") == before and lab.accounts() == accounts
 
 
 def test_a_mount_that_has_nothing_may_go_to_another_organization(
@@ -141,6 +148,16 @@ def test_what_a_removed_config_has_left_is_only_taken_up_by_the_same_organizatio
     assert text.startswith("api_endpoint:")
     configure(unnamed, lab.double.admin_key, api_endpoint=lab.double.url)
     assert not any(one.error for one in revoke(unnamed, [record_of(unnamed, creds)]))
+    assert lab.accounts() == set()
+
+
+def test_accounts_of_a_set_outlast_a_removed_config(lab: Lab, unnamed: Mount, other: dict[str, t.Any]) -> None:
+    """Another organization does not get the mount as long as there are accounts of a set."""
+    write_library(unnamed, "one")
+    delete_config(unnamed, force=True, dry_run=False)
+    assert "another organization" in refused(configure, unnamed, other["value"], api_endpoint=lab.double.url)
+    configure(unnamed, lab.double.admin_key, api_endpoint=lab.double.url)
+    delete_library_set(unnamed, "pool", dry_run=False)
     assert lab.accounts() == set()
 
 

@@ -77,3 +77,10 @@ def account_name(mount: Mount, before: Data, entry: Data, project_id: str) -> st
     if account is None:
         raise OpenAICredsError(f"service_account_id: {account_id} is not an account of {project_id} at OpenAI")
     return account.name
+
+
+def defined_projects(mount: Mount) -> set[str]:
+    """Return the ids of the projects that the mount may make something in, by what is defined."""
+    sections = ("projects", "roles", "static_roles", "library_sets")
+    entries = (entry for section in sections for entry in mount.definitions(section).values())
+    return {str(entry["project_id"]) for entry in entries if entry["project_id"]}

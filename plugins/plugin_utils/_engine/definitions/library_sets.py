@@ -82,6 +82,13 @@ def read_endings(mount: Mount) -> list[AccountEnding]:
     ]
 
 
+def projects_with_accounts(mount: Mount) -> set[str]:
+    """Return the ids of the projects in which sets have accounts, or had ones that are not deleted yet."""
+    sets = (read_library_set(name, entry) for name, entry in mount.definitions(SETS).items())
+    left = (str(ending.thing.project_id) for ending in read_endings(mount))
+    return {*(one.origin.project_id for one in sets if one.accounts), *left}
+
+
 def subject_of(mount: Mount, set_name: str, account: str) -> str:
     """Return what an account of a set is called in reports."""
     return f"{mount.name}/library/{set_name}/{account}"

@@ -48,3 +48,9 @@ def delete_project(mount: Mount, name: str, *, dry_run: bool) -> Outcome:
 
     check_name(name, "name")
     return delete_definition(mount, "projects", name, refuse_if_used, dry_run=dry_run)
+
+
+def project_names(mount: Mount) -> dict[str, str]:
+    """Return the names of the registered projects by their ids; of several names of one, the first."""
+    entries = sorted(mount.definitions("projects").items(), reverse=True)
+    return {str(entry["project_id"]): name for name, entry in entries}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ..definitions.projects import project_names
 from ..mount import Mount
 
 _DAY = 86400
@@ -25,9 +26,7 @@ def spent_by_project(mount: Mount, window: int) -> tuple[dict[str, float], str |
         of_currency = sums.setdefault(cost.currency, {})
         of_currency[cost.project_id or ""] = of_currency.get(cost.project_id or "", 0.0) + cost.amount
     currency = "usd" if "usd" in sums else min(sums, default="usd")
-    names = {
-        project["project_id"]: name for name, project in sorted(mount.definitions("projects").items(), reverse=True)
-    }
+    names = project_names(mount)
     spent = dict.fromkeys(names.values(), 0.0)
     for project_id, amount in sums.get(currency, {}).items():
         spent[names.get(project_id, project_id)] = amount

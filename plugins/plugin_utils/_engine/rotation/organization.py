@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import typing as t
 
+from ..definitions.in_project import defined_projects
+from ..definitions.library_sets import projects_with_accounts
 from ..errors import ApiError, OpenAICredsError
 from ..journal.watches import find_watches
 from ..leases.find import records
@@ -33,7 +35,7 @@ def prove_same_organization(
     if before is None:
         _refuse_other_endpoint(mount, after)
     # A mount that never had a key can have definitions; they do not say of which organization they are.
-    projects = _lease_projects(mount) if before is None else _lease_projects(mount) | _defined_projects(mount)
+    projects = _projects_with_things(mount) if before is None else _projects_with_things(mount) | defined_projects(mount)
     if not projects and not rotation_of(mount) and not find_watches(mount):
         return
     client = _client(mount, after)
@@ -65,17 +67,11 @@ def _refuse_other_endpoint(mount: Mount, after: MountConfig) -> None:
         )
 
 
-def _defined_projects(mount: Mount) -> set[str]:
-    """Return the projects that the mount may make something in."""
-    definitions = [*mount.definitions("projects").values(), *mount.definitions("roles").values()]
-    return {entry["project_id"] for entry in definitions} - {None}
-
-
-def _lease_projects(mount: Mount) -> set[str]:
+def _projects_with_things(mount: Mount) -> set[str]:
     """Return the projects in which the mount has made something."""
     found = {record.lease.project_id for record in records(mount)}
     watched = {watch.value.thing.project_id for watch in find_watches(mount)}
-    return found | {project_id for project_id in watched if project_id}
+    return found | projects_with_accounts(mount) | {project_id for project_id in watched if project_id}
 
 
 def _client(mount: Mount, config: MountConfig) -> OpenAI:
