@@ -18,7 +18,7 @@ _NAME = r"[A-Za-z][A-Za-z0-9_-]*"
 ALLOWED = re.compile(
     rf"""
       MANIFEST\.json | FILES\.json | LICENSE | README\.md | CHANGELOG\.md | requirements\.txt
-    | meta/{_NAME}\.yml
+    | meta/({_NAME}\.yml | ee-{_NAME}\.txt)
     | docs/({_NAME}\.md | prometheus/{_NAME}\.rules\.yml | grafana/{_NAME}\.json)
     | changelogs/({_NAME}\.(md|yaml) | fragments/[0-9]{{4}}-{_NAME}\.yml)
     | playbooks/{_NAME}\.yml
