@@ -29,7 +29,7 @@ PLACEHOLDER_KEY = "sk-check-mode-placeholder-this-is-not-a-key"
 _CREATE_ROUNDS = 3
 #: How many calls there are at a time where several leases are issued; what is about to call, or has, is written meanwhile.
 _AT_ONCE = 8
-_THREADS = 3 * _AT_ONCE
+_THREADS = 2 * _AT_ONCE
 
 
 def unissued(now: int, duration: int, *, renewable: bool) -> Data:
