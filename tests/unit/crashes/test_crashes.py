@@ -19,6 +19,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai im
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation import making
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file_cipher import Cipher
 
+pytestmark = pytest.mark.once
 #: What is tried with the store in Vault by make test.
 SAMPLE = {("issue", "write killed after"), ("rotate", "call killed after"), ("cleanup", "write killed halfway")}
 #: Every accident with every scenario on either store takes an hour: make test-crashes.

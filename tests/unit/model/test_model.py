@@ -31,6 +31,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run impor
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Store
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file_cipher import Cipher
 
+pytestmark = pytest.mark.once
 _STEPS = 50
 _START = 1_800_000_000.0
 #: The examples are the same in each call, so that this never fails by chance; with make test-random they differ.
