@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import typing as t
@@ -17,6 +18,23 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run impor
 
 if t.TYPE_CHECKING:
     from bao import Bao, Cluster
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have each worker begin with what takes long: were it the last, the others would wait for it.
+
+    A worker gets one part of the tests, as long as those of the others.
+    """
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = iter([item for item in items if not item.get_closest_marker("slow")])
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    sizes = [len(items) // workers + (worker >= workers - len(items) % workers) for worker in range(workers)]
+    parts = []
+    for worker, size in enumerate(sizes):
+        first = slow[worker::workers]
+        parts += [*first, *itertools.islice(others, max(0, size - len(first)))]
+    items[:] = [*parts, *others]
 
 
 @pytest.fixture(autouse=True)

@@ -84,6 +84,7 @@ def _in_a_process(work: t.Callable[[], None], lifetime: float | None) -> None:
     os.waitpid(pid, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_rotations_with_random_kills_and_faults(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each in a process of its own; half of them are killed, a third of the answers go wrong, 429 among them."""

@@ -239,6 +239,7 @@ def test_the_old_key_lives_on_for_as_long_as_is_asked_for(hosts: Hosts) -> None:
     assert not hosts.opens(old)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_an_old_key_that_cannot_be_shortened_is_ended_by_a_later_run(hosts: Hosts) -> None:
     hosts.lab.role(renewable=False)
@@ -440,6 +441,7 @@ def test_a_host_that_is_lost_between_issue_and_delivery(lab: Lab) -> None:
     assert len(lab.accounts()) == len(lab.leases()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_host_may_be_lost_at_any_call(lab: Lab) -> None:
     """Of those that come after the issue, and the last before it."""
@@ -706,6 +708,7 @@ with open(log, "w") as answers:
 """
 
 
+@pytest.mark.slow
 def test_a_program_goes_on_through_ten_keys_without_one_refused_call(hosts: Hosts) -> None:
     """It reads the file when it starts and when it is told to, ten times a second it makes a call."""
     lab = hosts.lab

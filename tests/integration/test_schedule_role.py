@@ -97,6 +97,7 @@ def test_bad_input_is_refused_before_anything_happens(lab: Lab, variables: dict[
     assert not written(lab)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_cron_runs_the_jobs_and_a_second_run_changes_nothing(lab: Lab) -> None:
     wanted = {"openai_creds_mount": "a.b", "openai_creds_schedule_rotate_every": "6h"}

@@ -507,6 +507,7 @@ class Model(RuleBasedStateMachine):
                     assert found.next_due == min(later, default=None)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # Its thousands of requests to Vault take minutes on a busy machine.
 def test_like_a_dictionary(open_store: OpenStore) -> None:
     class Machine(Model):

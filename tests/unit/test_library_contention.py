@@ -91,6 +91,7 @@ def test_ten_contend_for_four_accounts(lab: Lab) -> None:
     contend(lab, threading.Thread, queue.Queue(), accounts=4, takers=10, rounds=100)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @BOTH_STORES
 def test_fifty_processes_contend_for_five_accounts(lab: Lab) -> None:

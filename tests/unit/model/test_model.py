@@ -132,6 +132,7 @@ def test_a_few_hundred_steps(machine: type[Machine], examples: int) -> None:
     run(machine, examples)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("machine", "examples"), [("memory", 260), ("vaulted_file", 10)], indirect=["machine"])
