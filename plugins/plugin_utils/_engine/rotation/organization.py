@@ -34,8 +34,10 @@ def prove_same_organization(
     """
     if before is None:
         _refuse_other_endpoint(mount, after)
-    # A mount that never had a key can have definitions; they do not say of which organization they are.
-    projects = _projects_with_things(mount) if before is None else _projects_with_things(mount) | defined_projects(mount)
+    projects = _projects_with_things(mount)
+    if before is not None:
+        # A mount that never had a key can have definitions; they do not say of which organization they are.
+        projects |= defined_projects(mount)
     if not projects and not rotation_of(mount) and not find_watches(mount):
         return
     client = _client(mount, after)
