@@ -386,7 +386,7 @@ class Machine(Operations, RuleBasedStateMachine):
         machine, choice = meanwhile.machine, meanwhile.choice
         self.clock.move(meanwhile.seconds)
         others: dict[str, t.Callable[[], object]] = {
-            "clean": lambda: self.do(machine, None, lambda mount: self.clean(mount)),
+            "clean": lambda: self.do(machine, None, self.clean),
             "issue": lambda: self.do(machine, None, lambda mount: self.issue(mount, "my-role", None)),
             "revoke": lambda: self._revoke_one(machine, None, choice, force=False),
             "revoke all": lambda: self._revoke_all(machine, None),
