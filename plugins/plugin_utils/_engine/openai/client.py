@@ -267,23 +267,9 @@ class OpenAI:
 
     def costs_by_project(self, start: int) -> list[Cost]:
         """Return what was spent since a Unix time at which a day of UTC begins, by day and project."""
-        path, page, costs, seen = "/organization/costs", None, list[Cost](), set[str]()
-        query = {"start_time": str(start), "bucket_width": "1d", "limit": str(_DAYS), "group_by": "project_id"}
-        while True:
-            answer = self._transport.call("GET", path, query={**query, **({"page": page} if page else {})})
-            try:
-                for bucket in field(answer, "data", list):
-                    if not isinstance(bucket, dict):
-                        raise Malformed("an entry of 'data' is not an object")
-                    costs += read_costs(bucket)
-                if not answer.get("has_more"):
-                    return costs
-                page = field(answer, "next_page", str)
-                if page in seen:
-                    raise Malformed("the same page comes again and again")
-                seen.add(page)
-            except Malformed as error:
-                raise ApiError(f"OpenAI's answer to GET {path} cannot be understood: {error}") from None
+        asked = {"start_time": str(start), "bucket_width": "1d", "limit": str(_DAYS), "group_by": "project_id"}
+        days = self._list("/organization/costs", read_costs, asked, numbered=False)
+        return [cost for day in days for cost in day]
 
     def list_admin_keys(self) -> list[AdminKey]:
         """Return all admin keys of the organization."""
@@ -368,26 +354,33 @@ class OpenAI:
         except ApiError:
             return False
 
-    def _list(self, path: str, convert: t.Callable[[Answer], _T], asked: t.Mapping[str, str] | None = None) -> list[_T]:
-        """Return all entries of all pages of a list."""
+    def _list(
+        self,
+        path: str,
+        convert: t.Callable[[Answer], _T],
+        asked: t.Mapping[str, str] | None = None,
+        *,
+        numbered: bool = True,
+    ) -> list[_T]:
+        """Return all entries of all pages of a list. The next page comes after the id of the last entry; where entries have none,
+        the answer says which it is."""
         entries: list[_T] = []
-        after: str | None = None
+        following: dict[str, str] = {}
         seen = set()
         while True:
-            query = {"limit": str(_PAGE), **(asked or {}), **({"after": after} if after else {})}
-            answer = self._transport.call("GET", path, query=query)
+            answer = self._transport.call("GET", path, query={"limit": str(_PAGE), **(asked or {}), **following})
             try:
                 rows = field(answer, "data", list)
                 if not all(isinstance(row, dict) for row in rows):
                     raise Malformed("an entry of 'data' is not an object")
                 entries.extend(convert(row) for row in rows)
-                if not rows or not answer.get("has_more"):
+                if not answer.get("has_more") or (numbered and not rows):
                     return entries
-                last = field(rows[-1], "id", str)
-                if last in seen:
+                position = field(rows[-1], "id", str) if numbered else field(answer, "next_page", str)
+                if position in seen:
                     raise Malformed("the same page comes again and again")
-                seen.add(last)
-                after = last
+                seen.add(position)
+                following = {"after" if numbered else "page": position}
             except Malformed as error:
                 raise ApiError(f"OpenAI's answer to GET {path} cannot be understood: {error}") from None
 
