@@ -84,9 +84,8 @@ def read_endings(mount: Mount) -> list[AccountEnding]:
 
 def projects_with_accounts(mount: Mount) -> set[str]:
     """Return the ids of the projects in which sets have accounts, or had ones that are not deleted yet."""
-    sets = (read_library_set(name, entry) for name, entry in mount.definitions(SETS).items())
     left = (str(ending.thing.project_id) for ending in read_endings(mount))
-    return {*(one.origin.project_id for one in sets if one.accounts), *left}
+    return {*(one.origin.project_id for one in all_library_sets(mount) if one.accounts), *left}
 
 
 def subject_of(mount: Mount, set_name: str, account: str) -> str:
@@ -181,12 +180,23 @@ def _merge(before: Data, given: Data) -> Data:
 def find_library_set(mount: Mount, name: str) -> LibrarySet:
     """Return a set to lend accounts of, or raise."""
     check_name(name, "name")
-    entry = mount.definitions(SETS).get(name)
-    if entry is None:
+    library_set = defined_library_set(mount, name)
+    if library_set is None:
         # Without a config it is most likely the mount or the store that is not the one that was meant.
         mount.check_configured()
         raise OpenAICredsError(f"name: library set not found: {name!r}; see openai_library_set")
-    return read_library_set(name, entry)
+    return library_set
+
+
+def defined_library_set(mount: Mount, name: str) -> LibrarySet | None:
+    """Return a set, or None if there is none of this name."""
+    entry = mount.definitions(SETS).get(name)
+    return read_library_set(name, entry) if entry else None
+
+
+def all_library_sets(mount: Mount) -> list[LibrarySet]:
+    """Return all sets of a mount."""
+    return [read_library_set(name, entry) for name, entry in mount.definitions(SETS).items()]
 
 
 def read_library_set(name: str, entry: Data) -> LibrarySet:

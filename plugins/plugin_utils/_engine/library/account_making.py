@@ -19,7 +19,7 @@ import dataclasses
 import sys
 import typing as t
 
-from ..definitions.library_sets import SETS, LibrarySet, put_account, read_library_set, subject_of
+from ..definitions.library_sets import LibrarySet, defined_library_set, put_account, subject_of
 from ..errors import Conflict, OpenAICredsError, StoreError, UnreadableError
 from ..journal.making import Made, Making, Overtaken, Unanswered, Uncertain, make
 from ..journal.owners import Owner, is_left, read_owner, this_owner
@@ -178,9 +178,7 @@ class AccountMaking(Making):
         raise why
 
     def _entry(self) -> LibrarySet | None:
-        name = self.intent.value.library_set
-        entry = self.mount.definitions(SETS).get(name)
-        return read_library_set(name, entry) if entry else None
+        return defined_library_set(self.mount, self.intent.value.library_set)
 
     def _is_committed(self, account_id: str | None = None) -> bool:
         wanted = account_id or self.intent.value.thing.id

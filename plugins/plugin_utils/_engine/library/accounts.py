@@ -12,15 +12,15 @@ import typing as t
 from ..definitions.change import Outcome
 from ..definitions.library_sets import (
     ENDINGS,
-    SETS,
     AccountEnding,
     LibrarySet,
     NotHeld,
+    all_library_sets,
     define_library_set,
+    defined_library_set,
     drop_library_set,
     find_library_set,
     read_endings,
-    read_library_set,
 )
 from ..errors import Conflict, OpenAICredsError
 from ..journal.ending import Ended, end, refused_again
@@ -69,9 +69,8 @@ def delete_library_set(mount: Mount, name: str, *, dry_run: bool) -> Outcome:
 
 def count_accounts(mount: Mount) -> int:
     """Return how many accounts of library sets there are at OpenAI, or may be."""
-    sets = (read_library_set(name, entry) for name, entry in mount.definitions(SETS).items())
     intents = account_intents(mount, lambda _error: None)
-    return sum(len(one.accounts) for one in sets) + len(mount.definitions(ENDINGS)) + len(intents)
+    return sum(len(one.accounts) for one in all_library_sets(mount)) + len(mount.definitions(ENDINGS)) + len(intents)
 
 
 def end_accounts(mount: Mount, due: t.Sequence[AccountEnding], concurrency: int = 16) -> list[Ended[AccountEnding]]:
@@ -137,7 +136,7 @@ def _recover_left(mount: Mount, name: str) -> None:
 
 def _missing(mount: Mount, name: str) -> list[str]:
     """Return the accounts of a set that have not been made."""
-    library_set = _set_if_any(mount, name)
+    library_set = defined_library_set(mount, name)
     return [account for account in library_set.names if account not in library_set.accounts] if library_set else []
 
 
@@ -146,7 +145,7 @@ def _plan(mount: Mount, name: str, change: t.Callable[[t.Container[str]], Outcom
     try:
         return change(())
     except NotHeld as dropped:
-        library_set = _set_of(mount, name)
+        library_set = find_library_set(mount, name)
         holds = read_holds(mount, library_set, dropped.ids)
         for account in dropped.ids:
             _refuse_if_lent(mount, name, account, holds.get(account))
@@ -161,7 +160,7 @@ def _with_holds(mount: Mount, name: str, change: t.Callable[[t.Container[str]], 
             try:
                 outcome = change(held)
             except NotHeld as dropped:
-                _hold(mount, _set_of(mount, name), dropped.ids, held, at_work)
+                _hold(mount, find_library_set(mount, name), dropped.ids, held, at_work)
             else:
                 _forget_gone(mount, name, held)
                 return outcome
@@ -171,7 +170,7 @@ def _forget_gone(mount: Mount, name: str, held: t.Collection[str]) -> None:
     """Leave no hold of an account that somebody else has dropped and deleted before this process took it."""
     if not held:
         return
-    library_set = _set_if_any(mount, name)
+    library_set = defined_library_set(mount, name)
     known = {*(library_set.accounts.values() if library_set else ()), *mount.definitions(ENDINGS)}
     mount.store.delete(*(hold_path(name, account_id) for account_id in held if account_id not in known))
 
@@ -200,12 +199,3 @@ def _refuse_if_lent(mount: Mount, name: str, account: str, hold: t.Any) -> None:
             f"service_account_names: {account} of library set {name!r} is checked out by {by.get('user')} on "
             f"{by.get('controller')}; check it in first"
         )
-
-
-def _set_of(mount: Mount, name: str) -> LibrarySet:
-    return read_library_set(name, mount.definitions(SETS)[name])
-
-
-def _set_if_any(mount: Mount, name: str) -> LibrarySet | None:
-    entry = mount.definitions(SETS).get(name)
-    return read_library_set(name, entry) if entry else None
