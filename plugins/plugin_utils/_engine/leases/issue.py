@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import typing as t
+from functools import partial
 
 from ..definitions.roles import Role, find_role
 from ..durations import rfc3339
@@ -83,10 +84,7 @@ def issue(
     on_issued: t.Callable[[Lease], object] = _ignore,
 ) -> Data:
     """Create a service account with a key, or a key of the role's account, and return its credential; see issue_lease."""
-    mount.store.prepare(writes=1)
-    role = find_role(mount, role_name)
-    duration = _duration(role, ttl)
-    return credential(*issue_lease(mount, lambda: _role_lease(mount, role, duration), place, on_issued))
+    return credential(*issue_lease(mount, _lease_maker(mount, role_name, ttl), place, on_issued))
 
 
 def issue_lease(
@@ -159,15 +157,12 @@ def issue_several(
     """Issue credentials, several at a time: all of them, or none that stays. on_issued is called in threads."""
     if count == 1:
         return [issue(mount, role_name, ttl, on_issued=on_issued)]
-    mount.store.prepare(writes=1)
-    role = find_role(mount, role_name)
-    duration = _duration(role, ttl)
+    prepare = _lease_maker(mount, role_name, ttl)
     calls = threading.Semaphore(_AT_ONCE)
     issued: list[Lease] = []
 
     def issue_one(_nth: int) -> Data:
-        lease, key = issue_lease(mount, lambda: _role_lease(mount, role, duration), on_issued=note, calls=calls)
-        return credential(lease, key)
+        return credential(*issue_lease(mount, prepare, on_issued=note, calls=calls))
 
     def note(lease: Lease) -> None:
         issued.append(lease)
@@ -198,6 +193,13 @@ def _duration(role: Role, ttl: int | None) -> int:
 
 def _name(role: Role) -> str:
     return render_template(role.template, role.name, role.project_name)
+
+
+def _lease_maker(mount: Mount, role_name: str, ttl: int | None) -> t.Callable[[], Lease]:
+    """Return what makes a new lease of a role each time it is called; raises if none can be issued from the role."""
+    mount.store.prepare(writes=1)
+    role = find_role(mount, role_name)
+    return partial(_role_lease, mount, role, _duration(role, ttl))
 
 
 def _role_lease(mount: Mount, role: Role, duration: int) -> Lease:
