@@ -93,6 +93,10 @@ class KVEngine:
             self._warn(self._vanishing(path, ends))
         return secret
 
+    def changed(self, path: str) -> Conflict:
+        """Return the error that says that a secret has another version than expected."""
+        return Conflict(f"kv_path: {self.shown(path)} was changed by somebody else at the same time")
+
     def put(self, path: str, content: Data, version: int) -> None:
         """Write a secret whose version is still the one given, 0 for one that is not there; raises Conflict."""
         body = {"options": {"cas": version}, "data": content}
@@ -102,7 +106,7 @@ class KVEngine:
         except hvac.exceptions.InvalidRequest as error:
             if "did not match" not in str(error.errors):
                 raise StoreError(f"kv_path: Vault refuses to {what} {self.shown(path)}: {reason(error)}") from None
-            raise Conflict(f"kv_path: {self.shown(path)} was changed by somebody else at the same time") from None
+            raise self.changed(path) from None
         except hvac.exceptions.InvalidPath:
             raise StoreError(self._no_engine()) from None
         if not isinstance(answer, dict):

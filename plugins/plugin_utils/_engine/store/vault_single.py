@@ -56,7 +56,7 @@ class Singles:
         """Write a document if it still has the version that is expected, else raise Conflict."""
         seen = self._look(write.path, write.version) if write.version else None
         if write.version and (seen is None or seen.version != write.version):
-            raise Conflict(f"kv_path: {self._engine.shown(write.path)} was changed by somebody else at the same time")
+            raise self._engine.changed(write.path)
         before = seen.due if seen else None
         old = _due_path(write.path, before) if before is not None else None
         new = _due_path(write.path, write.due)
