@@ -9,23 +9,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import queue
-import random
 import time
 import typing as t
 from functools import partial
 
 from .clocks import Comparison, compare
-from .errors import ApiFailure, Conflict, OpenAICredsError
+from .errors import ApiFailure, OpenAICredsError
 from .mount_config import MountConfig, read_config
-from .store.base import Data, Document, Store, Write
+from .store.base import Data, Document, Store
+from .store.changing import change_document
 
 if t.TYPE_CHECKING:
     from .openai.client import OpenAI
 
 DEFINITIONS = "definitions"
-#: How many conflicts in a row are believed without seeing that somebody else has changed anything.
-_CONFLICTS = 50
-_LONGEST_WAIT = 0.5
 
 
 def _silent(_line: str) -> None:
@@ -99,25 +96,13 @@ class Mount:
 
         change gets all sections, alters them in place and says whether it did; what it raises leaves them as they are.
         """
-        known, attempts, unexplained = -1, 0, 0
-        while unexplained < _CONFLICTS:
-            document = self._document()
+
+        def changed(document: Document | None) -> Data | None:
             data = _copy(document.data) if document else {}
-            if not change(data):
-                return False
-            version = document.version if document else 0
-            try:
-                self.store.write(Write(DEFINITIONS, data, version))
-            except Conflict:
-                # Somebody else was faster, so all of them together get on, however many there are.
-                attempts, unexplained = attempts + 1, 0 if version != known else unexplained + 1
-                known = version
-                time.sleep(random.uniform(0.0, min(_LONGEST_WAIT, 0.01 * attempts)))
-                continue
-            return True
-        raise Conflict(
-            f"mount {self.name}: its definitions cannot be changed, though nobody else changes them; try again"
-        )
+            return data if change(data) else None
+
+        subject = f"mount {self.name}: its definitions"
+        return change_document(self.store, DEFINITIONS, changed, self._document, subject)
 
     def check_is_here(self) -> None:
         """Raise if the mount's state is in another store by now, or on its way there."""
@@ -158,18 +143,17 @@ class Mount:
         config = self.check_configured()
         access = (config.api_endpoint, config.admin_api_key, config.organization_id)
         if self._client is None or self._client[0] != access:
-            from .openai.client import OpenAI
-
-            client = OpenAI(
-                *access,
-                log=self.log,
-                warn=self.warn,
-                current_key=partial(self._current_key, config.api_endpoint),
-                hear_time=self._hear_time,
-                hear_error=self.hear_api_error,
-            )
+            current_key = partial(self._current_key, config.api_endpoint)
+            client = self.client_for(config, warn=self.warn, current_key=current_key, hear_time=self._hear_time)
             self._client = (access, client)
         return self._client[1]
+
+    def client_for(self, config: MountConfig, **options: t.Any) -> OpenAI:
+        """Return a client for a config that need not be the mount's; OpenAI says which options there are."""
+        from .openai.client import OpenAI
+
+        access = (config.api_endpoint, config.admin_api_key, config.organization_id)
+        return OpenAI(*access, log=self.log, hear_error=self.hear_api_error, **options)
 
     def _current_key(self, endpoint: str) -> str | None:
         """Return the admin key as it is stored now, if it is for this endpoint."""

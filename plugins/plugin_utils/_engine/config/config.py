@@ -19,7 +19,7 @@ from ..library.accounts import count_accounts
 from ..mount import Mount
 from ..mount_config import MountConfig, read_config
 from ..names import check_openai_id
-from ..openai.client import AdminKey, OpenAI, check_endpoint, check_key
+from ..openai.client import AdminKey, check_endpoint, check_key
 from ..rotation.admin_key import left_at_openai, own_id, public_rotation, refuse_unfinished, replace_by_hand
 from ..rotation.organization import prove_same_organization
 from ..rotation.schedule import expiry_warning, set_schedule
@@ -240,9 +240,7 @@ def _refuse_if_in_use(mount: Mount, why: str) -> None:
 def _validate(mount: Mount, config: MountConfig) -> list[AdminKey]:
     """Prove that the key works, by listing the organization's admin keys."""
     try:
-        access = (config.api_endpoint, config.admin_api_key, config.organization_id)
-        client = OpenAI(*access, log=mount.log, warn=mount.warn, hear_error=mount.hear_api_error)
-        return client.list_admin_keys()
+        return mount.client_for(config, warn=mount.warn).list_admin_keys()
     except ApiError as error:
         raise OpenAICredsError(f"error validating OpenAI configuration: {error}") from None
 
@@ -250,8 +248,7 @@ def _validate(mount: Mount, config: MountConfig) -> list[AdminKey]:
 def _validate_stored(mount: Mount, config: MountConfig) -> None:
     """Raise if OpenAI refuses the key that stays as it is stored, as after the store was set back to before a rotation."""
     try:
-        access = (config.api_endpoint, config.admin_api_key, config.organization_id)
-        OpenAI(*access, log=mount.log, hear_error=mount.hear_api_error).list_admin_keys()
+        mount.client_for(config).list_admin_keys()
     except ApiError as error:
         if error.status == 401:
             raise OpenAICredsError(

@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import random
-import time
 import typing as t
 import zlib
+from functools import partial
 
-from ..errors import Conflict, StoreError
+from ..errors import StoreError
 from ..mount import Mount
-from ..store.base import Data, Stored, Write, converted, readable
+from ..store.base import Data, Document, converted, readable
+from ..store.changing import change_document
 from .lease import LEASES, lease_path
 from .refusal import refusal_path
 
@@ -36,7 +36,6 @@ _SHARDS = 16
 _KEPT = 96
 #: For how long the id of a lease that was never on record is kept.
 _UNRECORDED_SECONDS = 7 * 86400
-_LONGEST_WAIT = 0.2
 #: What an id has between the mount and the unique part, and how its role is called in metrics.
 _KINDS = {"creds": "", "library": "library/", "static": "static/"}
 
@@ -110,27 +109,17 @@ def read_counts(mount: Mount) -> list[Shard]:
 
 
 def _count(mount: Mount, path: str, endings: list[Ending], gone: t.Container[str]) -> None:
-    attempts = 0
-    while True:
-        stored = _read_shard(mount, path)
-        shard = stored.value
+    def change(document: Document | None) -> Data | None:
+        shard = next(converted([document], _read)).value if document else Shard()
         new = [ending for ending in endings if ending.lease_id not in shard.counted]
         if not new:
-            return
+            return None
         # After the shard was read: whoever counts one of these meanwhile writes the shard, and this write is refused.
         there = _there(mount, [ending.evidence for ending in new if ending.evidence])
         new = [ending for ending in new if ending.evidence is None or ending.evidence in there]
-        if not new:
-            return
-        shard = _with(_without_spent(mount, shard, gone), new, mount.now())
-        try:
-            mount.store.write(Write(path, _stored(shard), stored.version))
-        except Conflict:
-            # Somebody else was faster, so all together get on.
-            attempts += 1
-            time.sleep(random.uniform(0.0, min(_LONGEST_WAIT, 0.01 * attempts)))
-            continue
-        return
+        return _stored(_with(_without_spent(mount, shard, gone), new, mount.now())) if new else None
+
+    change_document(mount.store, path, change, partial(mount.store.read, path), f"mount {mount.name}: its counts")
 
 
 def _with(shard: Shard, endings: t.Sequence[Ending], now: int) -> Shard:
@@ -172,11 +161,6 @@ def _shard_path(lease_id: str) -> str:
 
 def _path(shard: int) -> str:
     return f"{COUNTS}{shard:x}"
-
-
-def _read_shard(mount: Mount, path: str) -> Stored[Shard]:
-    document = mount.store.read(path)
-    return next(converted([document], _read)) if document else Stored(Shard(), path, 0)
 
 
 def _read(data: Data) -> Shard:

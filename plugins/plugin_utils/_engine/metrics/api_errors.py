@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import collections
 import random
-import time
+from functools import partial
 
-from ..errors import ApiFailure, Conflict, OpenAICredsError
+from ..errors import ApiFailure, OpenAICredsError
 from ..mount import Mount
-from ..store.base import Data, Write, converted
+from ..store.base import Data, Document, converted
+from ..store.changing import change_document
 
 API_ERRORS = "api_errors/"
 #: Where OpenAI fails, it does so for many at a time.
 _SHARDS = 16
-_LONGEST_WAIT = 0.2
 
 
 def record_api_errors(mount: Mount) -> None:
@@ -47,19 +47,13 @@ def read_api_errors(mount: Mount) -> collections.Counter[ApiFailure]:
 
 
 def _add(mount: Mount, failures: collections.Counter[ApiFailure]) -> None:
-    attempts = 0
-    while True:
-        path = _path(random.randrange(_SHARDS))
-        document = mount.store.read(path)
+    path = _path(random.randrange(_SHARDS))
+
+    def change(document: Document | None) -> Data:
         total = failures + (_read(document.data) if document else collections.Counter())
-        counts = [[*failure, count] for failure, count in sorted(total.items())]
-        try:
-            mount.store.write(Write(path, {"counts": counts}, document.version if document else 0))
-        except Conflict:
-            attempts += 1
-            time.sleep(random.uniform(0.0, min(_LONGEST_WAIT, 0.01 * attempts)))
-            continue
-        return
+        return {"counts": [[*failure, count] for failure, count in sorted(total.items())]}
+
+    change_document(mount.store, path, change, partial(mount.store.read, path), f"mount {mount.name}: its counts")
 
 
 def _path(shard: int) -> str:

@@ -221,14 +221,7 @@ def _is_due(mount: Mount, config: MountConfig) -> bool:
 
 
 def _client(mount: Mount, config: MountConfig, value: str) -> OpenAI:
-    return OpenAI(
-        config.api_endpoint,
-        value,
-        config.organization_id,
-        log=mount.log,
-        warn=mount.warn,
-        hear_error=mount.hear_api_error,
-    )
+    return mount.client_for(dataclasses.replace(config, admin_api_key=value), warn=mount.warn)
 
 
 def _id_of(config: MountConfig, keys: t.Sequence[AdminKey]) -> str:

@@ -106,14 +106,7 @@ class AdminKeyMaking(Making):
         """Use the key for the first time. One that OpenAI does not know may be too young: it stays for a while, to be
         proved later."""
         config = self._config
-        client = OpenAI(
-            config.api_endpoint,
-            made.key.value,
-            config.organization_id,
-            log=self.mount.log,
-            warn=self.mount.warn,
-            hear_error=self.mount.hear_api_error,
-        )
+        client = self.mount.client_for(dataclasses.replace(config, admin_api_key=made.key.value), warn=self.mount.warn)
         for wait in (*_PROOF_WAITS, None):
             try:
                 client.list_admin_keys()

@@ -40,12 +40,12 @@ def prove_same_organization(
         projects |= defined_projects(mount)
     if not projects and not rotation_of(mount) and not find_watches(mount):
         return
-    client = _client(mount, after)
+    client = mount.client_for(after)
     if before is not None:
         keys = _listed(client) if keys is None else keys
         if _has(keys, before.admin_api_key_id, before.admin_api_key):
             return
-        if _has(_listed(_client(mount, before)), after.admin_api_key_id, after.admin_api_key):
+        if _has(_listed(mount.client_for(before)), after.admin_api_key_id, after.admin_api_key):
             return
     try:
         if any(client.has_project(project_id) for project_id in sorted(projects)):
@@ -74,11 +74,6 @@ def _projects_with_things(mount: Mount) -> set[str]:
     found = {record.lease.project_id for record in records(mount)}
     watched = {watch.value.thing.project_id for watch in find_watches(mount)}
     return found | projects_with_accounts(mount) | {project_id for project_id in watched if project_id}
-
-
-def _client(mount: Mount, config: MountConfig) -> OpenAI:
-    access = (config.api_endpoint, config.admin_api_key, config.organization_id)
-    return OpenAI(*access, log=mount.log, hear_error=mount.hear_api_error)
 
 
 def _listed(client: OpenAI) -> list[AdminKey]:
