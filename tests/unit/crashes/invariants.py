@@ -11,7 +11,7 @@ import typing as t
 from lab import MARKER, PROJECT
 from unit.crashes.world import ANOTHER_MACHINE, World
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import Record, records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import lease_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.holds import HOLDS, hold_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.counters import lease_numbers
@@ -36,9 +36,9 @@ _WITH_ACCOUNT = "Secret Key"
 _LOOKS = 3
 
 
-def documents(store: Store) -> list[Document]:
-    """Return all documents beside the definitions."""
-    found = [one for folder in FOLDERS for one in store.scan(folder)]
+def documents(store: Store, folders: t.Iterable[str] = FOLDERS) -> list[Document]:
+    """Return all documents beside the definitions, or those of some folders."""
+    found = [one for folder in folders for one in store.scan(folder)]
     unreadable = [one for one in found if not isinstance(one, Document)]
     assert not unreadable, unreadable
     return t.cast("list[Document]", found)
@@ -141,18 +141,9 @@ def _lent_twice(world: World, state: Data) -> t.Iterator[str]:
 def at_rest(world: World) -> list[str]:
     """What holds when nobody is in the middle of anything, be it that somebody was killed there: a lease that is on record as
     active has a key that works until its end; and no secret is outside."""
-    keys = {key["id"]: key for key in world.double.state()["api_keys"]}
-    broken = []
-    taken = _being_taken_back(world)
-    for record in _records(world):
-        lease = record.lease
-        if record.status != "active" or lease.lease_id in world.unwanted | taken:
-            continue
-        key = keys.get(str(lease.api_key_id))
-        if key is None:
-            broken.append(f"1: {lease.lease_id} is on record as active and has no key")
-        elif key["expires_at"] and key["expires_at"] < lease.expires_at:
-            broken.append(f"1: {lease.lease_id} is on record as active for longer than its key")
+    broken = active_without_key(
+        world, {key["id"]: key["expires_at"] for key in world.double.state()["api_keys"]}, world.unwanted
+    )
     if any(MARKER in text for text in world.said):
         broken.append("5: a secret was logged, shown or raised")
     if world.lab.vault is None and _on_disk(world):
@@ -160,16 +151,41 @@ def at_rest(world: World) -> list[str]:
     return broken
 
 
-def _records(world: World) -> list[t.Any]:
-    # A mount that is being moved cannot be listed.
-    moving = any("move" in (document.data if (document := store.read(DEFINITIONS)) else {}) for store in world.stores)
-    return [] if moving else list(records(world.other(world.home())))
+def active_without_key(world: World, ends: t.Mapping[str, int | None], unwanted: set[str]) -> list[str]:
+    """Return which leases are on record as active without a key that works until their end, but for those that somebody wants
+    ended. ends are when the keys that there are end, by their ids."""
+    broken = []
+    taken = _being_taken_back(world)
+    for record in known(world):
+        lease = record.lease
+        if record.status != "active" or lease.lease_id in unwanted | taken:
+            continue
+        key_id = str(lease.api_key_id)
+        end = ends.get(key_id)
+        if key_id not in ends:
+            broken.append(f"1: {lease.lease_id} is on record as active and has no key")
+        elif end and end < lease.expires_at:
+            broken.append(f"1: {lease.lease_id} is on record as active for longer than its key")
+    return broken
+
+
+def is_moving(world: World) -> bool:
+    return any(
+        "move" in document.data and not document.data["move"]["done"]
+        for store in world.stores
+        if (document := store.read(DEFINITIONS))
+    )
+
+
+def known(world: World) -> list[Record]:
+    """Return all leases on record; none while the mount is being moved, since it cannot be listed then."""
+    return [] if is_moving(world) else list(records(world.other(world.home())))
 
 
 def _being_taken_back(world: World) -> set[str]:
     """Return the leases whose issue somebody is taking back: who issues it gives it to nobody."""
-    intents = (one.data for store in world.stores for folder in ("intents/", "claims/") for one in store.scan(folder))  # type: ignore[union-attr]
-    return {data["lease"]["lease_id"] for data in intents if data["lease"] and (data["taken"] or not data["owner"])}
+    found = (one.data for store in world.stores for one in documents(store, ("intents/", "claims/")))
+    return {data["lease"]["lease_id"] for data in found if data["lease"] and (data["taken"] or not data["owner"])}
 
 
 def _on_disk(world: World) -> bool:
@@ -180,7 +196,7 @@ def _on_disk(world: World) -> bool:
 def when_cleaned(world: World) -> list[str]:
     """What holds when cleanups have finished what was interrupted: a key of a static role or of a set is one that somebody
     can have, though it has not expired."""
-    records = _records(world)
+    records = known(world)
     if not records:
         return []
     kept: set[str] = set()

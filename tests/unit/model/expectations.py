@@ -14,24 +14,12 @@ import typing as t
 from datetime import datetime
 
 from double.inside import InsideDouble
-from unit.crashes.invariants import named
+from unit.crashes.invariants import FOLDERS, active_without_key, documents, named
 from unit.crashes.world import World
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import Record, records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import Record
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import DEFINITIONS
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Document, Store
-
-FOLDERS = (
-    "leases/",
-    "refusals/",
-    "intents/",
-    "claims/",
-    "watches/",
-    "static/",
-    "unfinished/",
-    "library/",
-    "library_intents/",
-)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
 
 
 @dataclasses.dataclass
@@ -153,19 +141,8 @@ class Model:
 
     def records_that_lie(self) -> list[str]:
         """Return active leases on record without a key until their end."""
-        keys = {key.id: key for project in self._double.server.state.projects for key in project.keys}
-        taken = _being_taken_back(self._world)
-        broken = []
-        for record in known(self._world):
-            lease = record.lease
-            if record.status != "active" or lease.lease_id in self.unwanted | taken:
-                continue
-            key = keys.get(str(lease.api_key_id))
-            if key is None:
-                broken.append(f"1: {lease.lease_id} is on record as active and has no key")
-            elif key.expires_at and key.expires_at < lease.expires_at:
-                broken.append(f"1: {lease.lease_id} is on record as active for longer than its key")
-        return broken
+        keys = (key for project in self._double.server.state.projects for key in project.keys)
+        return active_without_key(self._world, {key.id: key.expires_at for key in keys}, self.unwanted)
 
     def left(self, *, all_of_it: bool) -> list[str]:
         """Return what is left when every lease is over; with all_of_it what static roles and library sets have as well."""
@@ -200,10 +177,6 @@ class Model:
         facts = [one.facts() for project in state.projects for kind in (project.accounts, project.keys) for one in kind]
         facts += [one.facts() for one in state.admin_keys]
         return [{**one, "last_used_at": None} for one in facts if one["id"] in self._world.foreign]
-
-
-def documents(store: Store, folders: t.Iterable[str] = FOLDERS) -> list[Document]:
-    return [t.cast(Document, one) for folder in folders for one in store.scan(folder)]
 
 
 def names_on_record(world: World) -> set[str]:
@@ -241,22 +214,3 @@ def at_every_instant_but(world: World, may_exist: set[str]) -> list[str]:
     ):
         broken.append("2: no stored admin key works under its stored id")
     return broken
-
-
-def is_moving(world: World) -> bool:
-    return any(
-        "move" in document.data and not document.data["move"]["done"]
-        for store in world.stores
-        if (document := store.read(DEFINITIONS))
-    )
-
-
-def known(world: World) -> list[Record]:
-    """Return all leases on record; none while the mount is being moved, since it cannot be listed then."""
-    return [] if is_moving(world) else list(records(world.other(world.home())))
-
-
-def _being_taken_back(world: World) -> set[str]:
-    """Return the leases whose issue somebody is taking back: who issues it gives it to nobody."""
-    found = (one.data for store in world.stores for one in documents(store, ("intents/", "claims/")))
-    return {data["lease"]["lease_id"] for data in found if data["lease"] and (data["taken"] or not data["owner"])}

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from lab import MARKER, PROJECT, Lab
 from unit.conftest import Clock, Crash
+from unit.crashes.invariants import documents, is_moving, known
 from unit.crashes.world import WatchedStore, World
 from unit.model.actors import MACHINES, TROUBLES, Actor, Actors, Meanwhile, Trouble
-from unit.model.expectations import Model, documents, is_moving, known
+from unit.model.expectations import Model
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import write_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
