@@ -13,7 +13,7 @@ from unit.crashes.accidents import ACCIDENTS
 from unit.crashes.harness import Harness, Scenario
 from unit.crashes.scenarios import SCENARIOS
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import share
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import counts, share
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library import accounts
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai import client, transport
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation import making
@@ -65,6 +65,8 @@ def harness(lab: Lab, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Harness:
     monkeypatch.setattr(share, "_LONGEST_WAIT_SECONDS", 0.01)
     # One after the other, so that the events are the same each time.
     monkeypatch.setattr(accounts, "_AT_ONCE", 1)
+    shards: dict[str, int] = {}
+    monkeypatch.setattr(counts, "shard_of", lambda group: shards.setdefault(group, len(shards)) % counts.SHARDS)
     monkeypatch.setattr(Cipher, "_new_salt", lambda _self: b"the same for all")
     monkeypatch.setattr(Cipher, "prepare", lambda _self, _files: None)
     # What is killed here is killed between writes, and the machine stays on.

@@ -31,7 +31,7 @@ from .lease import LEASES, lease_path
 from .refusal import refusal_path
 
 COUNTS = "counters/"
-_SHARDS = 16
+SHARDS = 16
 #: So many ids are kept in a shard without looking which of them are needed.
 _KEPT = 96
 #: For how long the id of a lease that was never on record is kept.
@@ -105,7 +105,7 @@ def count_unrecorded(mount: Mount, lease_id: str) -> None:
 
 def read_counts(mount: Mount) -> list[Shard]:
     """Return all counts of leases that have ended."""
-    return [one.value for one in converted(mount.store.read_each(list(map(_path, range(_SHARDS)))), _read)]
+    return [one.value for one in converted(mount.store.read_each(list(map(_path, range(SHARDS)))), _read)]
 
 
 def _count(mount: Mount, path: str, endings: list[Ending], gone: t.Container[str]) -> None:
@@ -155,8 +155,12 @@ def _there(mount: Mount, paths: t.Sequence[str]) -> set[str]:
 
 def _shard_path(lease_id: str) -> str:
     """Return where a lease is counted. Those that are kept together are, so that a batch takes few writes."""
-    kept_together = lease_path(lease_id).removeprefix(LEASES).partition("-")[0]
-    return _path(zlib.crc32(kept_together.encode()) % _SHARDS)
+    return _path(shard_of(lease_path(lease_id).removeprefix(LEASES).partition("-")[0]))
+
+
+def shard_of(group: str) -> int:
+    """Return the number of the shard in which the leases of a group are counted."""
+    return zlib.crc32(group.encode()) % SHARDS
 
 
 def _path(shard: int) -> str:
