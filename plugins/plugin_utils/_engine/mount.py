@@ -86,10 +86,14 @@ class Mount:
         """Return what calls to OpenAI have failed since this was asked last."""
         return [self._api_errors.get() for _unused in range(self._api_errors.qsize())]
 
-    def definitions(self, section: str) -> Data:
-        """Return a section of the definitions (config, projects, roles); not to be changed by the caller."""
+    def all_definitions(self) -> Data:
+        """Return the definitions by section (config, projects, roles, …); not to be changed by the caller."""
         document = self._document()
-        return t.cast(Data, document.data.get(section, {})) if document else {}
+        return document.data if document else {}
+
+    def definitions(self, section: str) -> Data:
+        """Return a section of the definitions; not to be changed by the caller."""
+        return t.cast(Data, self.all_definitions().get(section, {}))
 
     def define(self, change: t.Callable[[Data], bool]) -> bool:
         """Apply a change to the definitions, again if somebody else was faster; returns whether it changed anything.
@@ -122,11 +126,11 @@ class Mount:
 
     def config(self) -> MountConfig | None:
         """Return the config, or None if the mount has none."""
-        return read_config({"config": self.definitions("config")})
+        return read_config(self.all_definitions())
 
-    def check_configured(self) -> MountConfig:
-        """Return the config, or raise if the mount has no admin key."""
-        config = self.config()
+    def check_configured(self, definitions: Data | None = None) -> MountConfig:
+        """Return the config, or raise if the mount has no admin key. definitions are those that were just read, if they were."""
+        config = read_config(self.all_definitions() if definitions is None else definitions)
         if config is None:
             raise self.unconfigured()
         return config
@@ -138,9 +142,9 @@ class Mount:
             "openai_config first, or name the mount and the store that have one"
         )
 
-    def openai(self) -> OpenAI:
-        """Return a client with the mount's admin key."""
-        config = self.check_configured()
+    def openai(self, config: MountConfig | None = None) -> OpenAI:
+        """Return a client with the mount's admin key. config is the one that was just read, if it was."""
+        config = config or self.check_configured()
         access = (config.api_endpoint, config.admin_api_key, config.organization_id)
         if self._client is None or self._client[0] != access:
             current_key = partial(self._current_key, config.api_endpoint)

@@ -128,6 +128,7 @@ def _lend(
     def prepare() -> Lease:
         lease = new_lease(
             mount,
+            mount.openai(),
             f"library/{library_set.name}",
             ttl,
             library_set.max_ttl,
