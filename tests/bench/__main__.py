@@ -26,6 +26,8 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent / ".build" / "collectio
 from bao import Vault, start_raft
 from double.client import Double
 from lab import COLLECTIONS, PROJECT, Lab, new_lab
+from library_sets import give_in
+from library_sets import write as write_pool
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.ending import Refusal
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.claims import shared_path
@@ -36,10 +38,15 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.le
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.refusal import RefusedLease
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.check_out import check_out
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import random_text
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_role import (
+    current_credential,
+    write_static_role,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import Process
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Write, bucket
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 #: Where the Makefile puts community.hashi_vault.
@@ -49,6 +56,15 @@ EVALUATIONS = 200
 MANY = int(os.environ.get("BENCH_MANY", "100000"))
 ONLY = os.environ.get("BENCH_ONLY")
 CLAIMS = int(os.environ.get("BENCH_CLAIMS", "10000"))
+DEFINED = int(os.environ.get("BENCH_DEFINED", "1000"))
+STATIC_DEFAULTS = {
+    "rotation_period": "30d",
+    "ttl": "60d",
+    "overlap": 0,
+    "rotation_strategy": "new_key",
+    "api_key_name": "static",
+    "description": "",
+}
 
 
 def row(what: str, measured: str, reference: str, ratio: float | None, budget: str) -> None:
@@ -388,6 +404,57 @@ def refusals(lab: Lab) -> None:
         row(f"{what} with {count:,} refused leases", ms(seconds), f"without {ms(without)}", seconds / without, "")
 
 
+def _timed(do: t.Callable[[], object]) -> float:
+    began = time.perf_counter()
+    do()
+    return time.perf_counter() - began
+
+
+def definitions(few: Lab, many: Lab) -> None:
+    """What many static roles, and library sets of many accounts, cost whoever uses one of them."""
+    found: dict[int, dict[str, float]] = {}
+    for lab, count in ((few, 10), (many, DEFINED)):
+        account = lab.double.add_service_account(PROJECT, "workload")["id"]
+        mount = lab.mount()
+        given = {"project": "lab", "service_account_id": account}
+        write_static_role(mount, "static", defaults=STATIC_DEFAULTS, dry_run=False, **given)
+
+        def copy(data: Data, count: int = count) -> bool:
+            data["static_roles"].update({f"static-{nth}": data["static_roles"]["static"] for nth in range(1, count)})
+            return True
+
+        mount.define(copy)
+        names = [f"account-{nth}" for nth in range(count)]
+        making = _timed(lambda: write_pool(mount, *names))  # noqa: B023 - it is called here
+        print(f"<!-- a library set of {count} accounts made in {making:.1f} s -->")
+        current_credential(mount, "static")
+        seconds: dict[str, list[float]] = {"static_creds": [], "check-out": [], "check-out of the last one": []}
+        for _unused in range(REPEAT):
+            seconds["static_creds"].append(_timed(lambda: current_credential(lab.mount(), "static")))  # noqa: B023
+            began = time.perf_counter()
+            creds = check_out(lab.mount(), "pool", 3600)
+            seconds["check-out"].append(time.perf_counter() - began)
+            give_in(lab.mount(), creds)
+        for _unused in range(count - 1):
+            check_out(mount, "pool", 3600)
+        for _unused in range(5):
+            began = time.perf_counter()
+            creds = check_out(lab.mount(), "pool", 3600)
+            seconds["check-out of the last one"].append(time.perf_counter() - began)
+            give_in(lab.mount(), creds)
+        found[count] = {what: statistics.median(each) for what, each in seconds.items()}
+        found[count]["cleanup, nothing due,"] = statistics.median(in_new_process(lab, IDLE)[0] for _unused in range(3))
+    for what, took in found[DEFINED].items():
+        reference = found[10][what]
+        row(
+            f"{what} with {DEFINED:,} static roles and accounts",
+            ms(took),
+            f"with 10 {ms(reference)}",
+            took / reference,
+            "",
+        )
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Double(projects=[PROJECT]) as double:
         print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.machine()}\n")
@@ -413,6 +480,7 @@ def main() -> None:
                 bulk,
                 claims,
                 refusals,
+                definitions,
                 many_leases,
             ):
                 if (measured is imports and vault) or (ONLY and measured.__name__ not in ONLY.split(",")):

@@ -18,11 +18,14 @@ from .errors import ApiFailure, OpenAICredsError
 from .mount_config import MountConfig, read_config
 from .store.base import Data, Document, Store
 from .store.changing import change_document
+from .store.combining import Combiner
 
 if t.TYPE_CHECKING:
     from .openai.client import OpenAI
 
 DEFINITIONS = "definitions"
+
+_Change = t.Callable[[Data], bool]
 
 
 def _silent(_line: str) -> None:
@@ -44,10 +47,14 @@ class Mount:
     warn: t.Callable[[str], None] = _silent
     clock: t.Callable[[], float] = time.time
     _client: tuple[tuple[str, str, str | None], OpenAI] | None = dataclasses.field(default=None, init=False, repr=False)
+    _changes: Combiner[str, _Change, bool] = dataclasses.field(init=False, repr=False)
     _comparison: Comparison | None = dataclasses.field(default=None, init=False, repr=False)
     _api_errors: queue.SimpleQueue[ApiFailure] = dataclasses.field(
         default_factory=queue.SimpleQueue, init=False, repr=False
     )
+
+    def __post_init__(self) -> None:
+        self._changes = Combiner(self._define)
 
     def now(self) -> int:
         """Return the Unix time in whole seconds: OpenAI's, if this machine's clock is known to be far from that."""
@@ -99,14 +106,28 @@ class Mount:
         """Apply a change to the definitions, again if somebody else was faster; returns whether it changed anything.
 
         change gets all sections, alters them in place and says whether it did; what it raises leaves them as they are.
+        What threads change at the same time is one write.
         """
+        return self._changes.change(DEFINITIONS, change)
+
+    def _define(self, path: str, changes: list[_Change]) -> list[bool | BaseException]:
+        outcomes: list[bool | BaseException] = []
 
         def changed(document: Document | None) -> Data | None:
-            data = _copy(document.data) if document else {}
-            return data if change(data) else None
+            outcomes.clear()
+            data: Data = document.data if document else {}
+            for change in changes:
+                altered = _copy(data)
+                try:
+                    outcomes.append(change(altered))
+                except OpenAICredsError as error:
+                    outcomes.append(error)
+                    continue
+                data = altered if outcomes[-1] else data
+            return data if True in outcomes else None
 
-        subject = f"mount {self.name}: its definitions"
-        return change_document(self.store, DEFINITIONS, changed, self._document, subject)
+        change_document(self.store, path, changed, self._document, f"mount {self.name}: its definitions")
+        return outcomes
 
     def check_is_here(self) -> None:
         """Raise if the mount's state is in another store by now, or on its way there."""

@@ -243,7 +243,7 @@ class Groups:
             raise
         secret = {"data": fields, "metadata": {"version": group.version + 1}}
         self._remember(group.place, secret)
-        return group._replace(version=group.version + 1, size=len(data))
+        return group._replace(version=group.version + 1, size=len(fields["data"]))
 
     def _keep_one_version(self, group: Group) -> None:
         """Have no older version of a group kept from now on: it could show a document that has ended."""

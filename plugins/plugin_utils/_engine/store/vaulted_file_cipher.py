@@ -26,6 +26,7 @@ from ansible.parsing.vault import (
 
 from ..errors import StoreError, UnreadableError, quoted
 from .base import Data
+from .shrinking import shrink, unshrink
 
 _DERIVING_SECONDS = 60.0
 
@@ -143,7 +144,7 @@ class Cipher:
         """Return what to write into a file."""
         documents = {key: entry._asdict() for key, entry in content.entries.items()}
         data = {"group": content.group, "documents": documents, "replaces": content.replaces}
-        text = json.dumps(data, separators=(",", ":"))
+        text = shrink(json.dumps(data, separators=(",", ":")))
         vault_id, secret = self.encryption_secret()
         # The salt is ours: with a fixed one (VAULT_ENCRYPT_SALT) all files would share a key stream.
         return t.cast(bytes, self._vault.encrypt(text, secret, vault_id=vault_id, salt=self._new_salt()))
@@ -161,7 +162,7 @@ class Cipher:
         except AnsibleError:
             raise self._wrong_password(path, content) from None
         try:
-            data = json.loads(text)
+            data = json.loads(unshrink(text.decode()))
             entries = {
                 key: Entry(dict(entry["data"]), int(entry["version"]), int(entry["due"]))
                 for key, entry in data["documents"].items()
