@@ -94,11 +94,11 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitio
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import placeholder
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import note_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
     own_credential,
     shared_credential,
 )
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.taken import note_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.api_errors import record_api_errors
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import check_name

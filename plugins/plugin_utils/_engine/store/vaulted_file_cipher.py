@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import json
 import os
 import threading
 import typing as t
-import weakref
 
 from ansible import constants as C
 from ansible.errors import AnsibleError
@@ -25,6 +23,7 @@ from ansible.parsing.vault import (
 )
 
 from ..errors import StoreError, UnreadableError, quoted
+from ..run.threads import in_background
 from .base import Data
 from .shrinking import shrink, unshrink
 
@@ -60,38 +59,6 @@ class _Salt(t.NamedTuple):
     value: bytes
     process: int
     derived: threading.Event
-
-
-_background: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-
-
-def in_background(function: t.Callable[[], object]) -> threading.Thread | None:
-    """Do something that will be done again, and complain, if it does not succeed; returns None if no thread can be had.
-
-    The function must not use Ansible's Display: a worker process that ends, or a process that forks, while a thread
-    holds the lock of Ansible's result queue leaves that locked for ever. For the same reason, and for the locks of
-    libraries, both wait for the thread.
-    """
-
-    def quietly() -> None:
-        with contextlib.suppress(Exception):
-            function()
-
-    thread = threading.Thread(target=quietly)
-    try:
-        thread.start()
-    except RuntimeError:
-        return None
-    _background.add(thread)
-    return thread
-
-
-def _finish_background() -> None:
-    for thread in list(_background):
-        thread.join()
-
-
-os.register_at_fork(before=_finish_background)
 
 
 def _derive_all(salts: list[_Salt], secret: t.Any) -> None:
