@@ -50,7 +50,7 @@ def missing() -> list[str]:
         found.append("changelogs/fragments: there is no fragment, so nothing to release.")
     if subprocess.run((TOOLS / "antsibull-changelog", "lint"), check=False).returncode:
         found.append("changelogs/fragments: antsibull-changelog lint fails, see above.")
-    passed, *skipped = RECORD.read_text().splitlines() if RECORD.exists() else [""]
+    passed, *skipped = (RECORD.read_text() if RECORD.exists() else "").splitlines() or [""]
     if passed != read("git", "rev-parse", "HEAD"):
         found.append("The tests have no record for this commit: run .ci/run.")
     found += [f"The tests have skipped something: {what}." for what in skipped]
