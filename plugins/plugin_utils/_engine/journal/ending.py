@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import threading
 import typing as t
 
 from ..errors import ApiError, OpenAICredsError, StoreError
@@ -23,7 +22,7 @@ from ..mount import Mount
 from ..names import random_text
 from ..openai.account_keys import end_keys, try_end_key
 from ..run.processes import at_work
-from ..run.threads import beside, concurrently
+from ..run.threads import Gate, beside, concurrently
 from .owners import Owner, this_owner
 from .things import ACCOUNT, ACCOUNT_KEY, Thing, check_pins, end_thing
 
@@ -120,11 +119,12 @@ def end(
     # Before anything has happened.
     mount.openai()
     owner = this_owner(random_text(16), mount.now())
-    calls = threading.Semaphore(concurrency)
+    gate = Gate(concurrency)
     #: With a dead admin key or no way to OpenAI, one failure tells of all: the others are not tried.
     failed: list[ApiError] = []
 
-    def end_batch(batch: list[_D]) -> list[Ended[_D]]:
+    def end_batch(numbered: tuple[int, list[_D]]) -> list[Ended[_D]]:
+        number, batch = numbered
         try:
             if failed and not force:
                 raise failed[0]
@@ -139,7 +139,8 @@ def end(
             # move sees what is marked.
             client = mount.openai()
             with beside(lambda: records.look_ahead(batch)):
-                ended = delete(client, batch, calls, failed, concurrency)
+                # Those of the first batch first: while its records are written, OpenAI is asked for the next one.
+                ended = delete(client, batch, gate.numbered(number), failed, concurrency)
         except OpenAICredsError as error:
             # Others have ended and are to be told of. What was marked is finished by the next cleanup.
             return [Ended(record, str(error)) for record in batch]
@@ -154,7 +155,7 @@ def end(
     every = [*first, *batches] if isinstance(due, t.Sequence) else itertools.chain(first, batches)
     at_once = max(_BATCHES, -(-concurrency // size) + 2)
     with at_work(owner.work):
-        return [one for some in concurrently(end_batch, every, at_once) for one in some]
+        return [one for some in concurrently(end_batch, enumerate(every), at_once) for one in some]
 
 
 def _unrecorded(error: StoreError) -> str:
@@ -168,7 +169,11 @@ def _batches(due: t.Iterable[_D], size: int) -> t.Iterator[list[_D]]:
 
 
 def delete(
-    client: OpenAI, batch: list[_D], calls: threading.Semaphore, failed: list[ApiError], concurrency: int
+    client: OpenAI,
+    batch: list[_D],
+    calls: t.ContextManager[object],
+    failed: list[ApiError],
+    concurrency: int,
 ) -> list[Ended[_D]]:
     """Delete things at OpenAI, whatever is on record.
 

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import os
 import queue
 import threading
@@ -74,6 +76,49 @@ def concurrently(function: t.Callable[[_T], _R], items: t.Iterable[_T], limit: i
         over.set()
         for thread in threads:
             thread.join()
+
+
+class Gate:
+    """Lets so many threads through at a time; of those that wait, the ones that have the lowest number first."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._lock = threading.Lock()
+        self._order = itertools.count()
+        self._waiting: list[tuple[int, int, threading.Event]] = []
+
+    def numbered(self, number: int) -> t.ContextManager[None]:
+        """Return the way through for threads with a number, which each of them may enter as often as it likes."""
+        return _Way(self, number)
+
+    def enter(self, number: int) -> None:
+        mine = threading.Event()
+        with self._lock:
+            heapq.heappush(self._waiting, (number, next(self._order), mine))
+            self._let_in()
+        mine.wait()
+
+    def leave(self) -> None:
+        with self._lock:
+            self._free += 1
+            self._let_in()
+
+    def _let_in(self) -> None:
+        while self._free and self._waiting:
+            self._free -= 1
+            heapq.heappop(self._waiting)[2].set()
+
+
+class _Way(contextlib.AbstractContextManager[None]):
+    def __init__(self, gate: Gate, number: int) -> None:
+        self._gate = gate
+        self._number = number
+
+    def __enter__(self) -> None:
+        self._gate.enter(self._number)
+
+    def __exit__(self, *_error: object) -> None:
+        self._gate.leave()
 
 
 @contextlib.contextmanager
