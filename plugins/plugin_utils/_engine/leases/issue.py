@@ -31,6 +31,7 @@ _CREATE_ROUNDS = 3
 #: How many calls there are at a time where several leases are issued; what is about to call, or has, is written meanwhile.
 CALLS_AT_ONCE = 8
 THREADS = 2 * CALLS_AT_ONCE
+_ISSUED = "leases issued"
 
 
 def unissued(now: int, duration: int, *, renewable: bool) -> Data:
@@ -162,16 +163,18 @@ def issue_several(
     prepare = _lease_maker(mount, role_name, ttl)
     calls = threading.Semaphore(CALLS_AT_ONCE)
     issued: list[Lease] = []
+    mount.progress.expect(_ISSUED, count)
 
     def issue_one(_nth: int) -> Data:
         return credential(*issue_lease(mount, prepare, on_issued=note, calls=calls))
 
     def note(lease: Lease) -> None:
         issued.append(lease)
+        mount.progress.add(_ISSUED, 1)
         on_issued(lease)
 
     try:
-        return list(concurrently(issue_one, range(count), THREADS))
+        return list(concurrently(issue_one, range(count), THREADS, mount.progress.waiting))
     except OpenAICredsError as error:
         # Whatever was begun has ended by now, and what came of it is known.
         ended = revoke(mount, active_records(mount, (lease.lease_id for lease in issued)))
