@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import typing as t
@@ -10,8 +11,9 @@ import typing as t
 import pytest
 from lab import BOTH_STORES, Lab
 
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import records
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue_several
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, issue_several
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import progress as progress_module
@@ -20,6 +22,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.threa
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 ENDED = "leases ended"
+CREATE = {"method": "POST", "path": "/service_accounts$"}
 
 
 class Watched:
@@ -200,3 +203,21 @@ def test_cleanup_finds_out_how_many_are_due(lab: Lab, lines: list[str]) -> None:
     assert len(clean(None)["revoked"]) == 16
     lab.double.settings(latency=0.0)
     assert lines and all(" of 16 leases ended" in line for line in lines), lines
+
+
+def test_cleanup_tells_of_interrupted_work_too(lab: Lab, lines: list[str]) -> None:
+    lab.configure()
+    lab.double.fault(kind="drop_after", **CREATE)
+    lab.double.fault(kind="refuse", status=403, method="GET")
+    for _unused in range(6):
+        with pytest.raises(OpenAICredsError, match="may exist at OpenAI"):
+            issue(lab.mount(), "my-role")
+    lab.double.clear_faults()
+    assert len(lab.accounts()) == 6
+    lab.double.settings(latency=0.15)
+    with lab.at(3600) as later:
+        mount = with_lines(later, lines)
+        result = cleanup(mount, orphans="delete", max_concurrency=2, limit=None, grace=600, dry_run=False)
+    lab.double.settings(latency=0.0)
+    assert len(result["recovered"]) == 6 and lab.accounts() == set()
+    assert lines and all(re.match(r"\d of 6 interrupted operations looked at", line) for line in lines), lines
