@@ -6,13 +6,15 @@
 #   make test-random  the model test with other examples each time
 #   make test-crashes  every accident with every scenario of the crash harness, on both stores: takes an hour
 #   make test-installed  the same tests as make test on the collection as users install it: built, then installed with ansible-galaxy
-#   make lint       ruff, mypy, ansible-lint (production profile), changelog
+#   make dev        set up what development needs; HOOK=yes has git check each commit, by pre-commit
+#   make lint       ruff, mypy, ansible-lint (production profile), codespell, actionlint, changelog
 #   make sanity     ansible-test sanity
 #   make galaxy     galaxy-importer, the checks of Ansible Galaxy, on the tarball
 #   make molecule   the molecule scenarios
 #   make bench      print the budgets, measured
 #   make prometheus get Prometheus, node_exporter and Pushgateway for the tests, from Debian's packages, without installing them
 #   make live       the main job's checks against the real OpenAI
+#   make release    check that a release can be made, write its changelog and build its tarball; publishes nothing
 #   make clean      forget what was set up
 #
 # Tests run as an ordinary user even if root calls make. PYTHON chooses the interpreter (3.11 or newer), CORE the ansible-core release (default: the newest for it).
@@ -20,6 +22,7 @@
 PYTHON ?= python3
 CORE ?=
 PYTEST_ARGS ?=
+HOOK ?=
 TESTS ?= tests
 
 LEG := $(notdir $(PYTHON))$(if $(CORE),-core$(CORE))
@@ -38,7 +41,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo prometheus test test-long test-random test-crashes test-installed tarball lint galaxy sanity molecule bench live clean
+.PHONY: help demo prometheus test test-long test-random test-crashes test-installed tarball lint galaxy sanity molecule bench live dev release clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -111,7 +114,17 @@ lint: $(LINT_VENV)/ready $(SELF)
 	$(LINT_VENV)/bin/ruff format --check .
 	cd $(COLLECTIONS) && "$(CURDIR)/$(LINT_VENV)/bin/mypy" --config-file "$(CURDIR)/pyproject.toml"
 	PATH="$(CURDIR)/$(LINT_VENV)/bin:$$PATH" ansible-lint --offline --profile production
+	$(LINT_VENV)/bin/codespell
+	.ci/workflows
 	$(LINT_VENV)/bin/antsibull-changelog lint
+
+dev: $(VENV)/ready $(LINT_VENV)/ready $(SELF)
+ifneq ($(HOOK),)
+	$(LINT_VENV)/bin/pre-commit install
+endif
+
+release: $(LINT_VENV)/ready
+	$(LINT_VENV)/bin/python .ci/release.py .build/release
 
 $(GALAXY_VENV)/ready: tests/requirements-galaxy.txt
 	$(PYTHON) -m venv $(GALAXY_VENV)

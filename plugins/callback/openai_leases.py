@@ -74,10 +74,10 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.sources 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, quoted
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import (
     forget_claims,
-    read_note,
     revoke_taken,
     take_back_interrupted,
 )
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.taken import read_note
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.api_errors import record_api_errors
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import begin_notes, notes

@@ -94,8 +94,8 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitio
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import placeholder
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import note_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import several_credentials
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.taken import note_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.api_errors import record_api_errors
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import check_name
@@ -120,8 +120,9 @@ class LookupModule(LookupBase):
 
             if len(roles) > 1:
                 # Before anything is issued for the others.
-                for role in dict.fromkeys(roles):
-                    find_role(mount, role, "role")
+                definitions = mount.all_definitions()
+                for role in roles:
+                    find_role(mount, role, "role", definitions=definitions)
 
             def noted(lease: Lease | None) -> None:
                 # Before the issue too, so that a worker that is killed meanwhile leaves word of where its claim is.

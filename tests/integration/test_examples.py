@@ -25,7 +25,9 @@ PAGES = sorted(
         ROOT / "README.md",
         *ROOT.glob("docs/*.md"),
         *ROOT.glob("roles/*/README.md"),
+        ROOT / "CODE_OF_CONDUCT.md",
         ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
         *ROOT.glob("tests/**/README.md"),
         *ROOT.glob("changelogs/*.md"),
     ]

@@ -55,6 +55,10 @@ STANDS_FOR = {
         f"ln -s {Path(sys.executable).parent.parent} ~/openai && export PATH=~/openai/bin:$PATH",
         "the environment of the tests, in the place of one that would have to be downloaded",
     ),
+    "ansible-galaxy collection install --force git+https://github.com/ephemeral-openai/ephemeral.openai.git": (
+        "true",
+        "as above",
+    ),
     "pip install ansible-core httpx": ("python -c 'import ansible, httpx'", "as above"),
     "ansible-galaxy collection build": (f"ansible-galaxy collection build {ROOT}", "in a checkout"),
     "ansible-galaxy collection install ephemeral-openai-0.1.0.tar.gz": (
@@ -84,6 +88,11 @@ DESCRIPTIONS = {
         "vault write openai/config",
     ): "the commands of another program, of which the block after it is the translation",
     ("docs/library.md", "sequenceDiagram"): "a diagram of what test_library_modules.py tries",
+    (
+        "docs/ci.md",
+        "name: Tests with OpenAI",
+    ): "a workflow for GitHub, whose two playbooks are run; the names are checked",
+    ("docs/ci.md", "tests:"): "a pipeline for GitLab, likewise",
 }
 #: Commands whose purpose is to show a key.
 SHOWS_KEYS = ("ansible-vault view", "ansible localhost -m ansible.builtin.debug")
@@ -190,7 +199,18 @@ def _names_in_environment(text: str) -> None:
         assert name in known, f"{name} is read by nothing"
 
 
-CHECKS: dict[str, t.Callable[[str], None]] = {"shell": _names_in_environment}
+def _names_in_yaml(text: str) -> None:
+    """What a job is given for Vault has names that the collection reads, and it runs only playbooks that the page has."""
+    data = yaml.safe_load(text)
+    assert data
+    known = (ROOT / "plugins" / "doc_fragments" / "vault_kv.py").read_text() + "OPENAI_CREDS_STORE"
+    for name in re.findall(r"\b(OPENAI_CREDS_\w+|VAULT_\w+)", text):
+        assert name in known, f"{name} is read by nothing"
+    for name in re.findall(r"ansible-playbook ([\w-]+\.yml)", text):
+        assert f"`{name}`:" in (ROOT / "docs" / "ci.md").read_text(), name
+
+
+CHECKS: dict[str, t.Callable[[str], None]] = {"shell": _names_in_environment, "yaml": _names_in_yaml}
 
 
 # What has to be there before some of the blocks, by page and the first line of the block
@@ -207,6 +227,34 @@ def _secrets(reader: Reader) -> None:
 
 def _lease(reader: Reader) -> None:
     issue(reader.lab.mount(), "my-role")
+
+
+def _all_kinds(reader: Reader) -> None:
+    """Leases of all kinds: of a role, of a static role and of a library set."""
+    _lease(reader)
+    project = {"project_id": "proj_abc123"}
+    tasks = [
+        {
+            "ephemeral.openai.openai_static_role": {
+                "name": "reports",
+                "service_account_id": "svc_acct_abc123",
+                "overlap": "1h",
+                "ttl": "48h",
+                **project,
+            }
+        },
+        {"ephemeral.openai.openai_static_creds": {"name": "reports", "rotate": "always"}},
+        {
+            "ephemeral.openai.openai_library_set": {
+                "name": "shared-pool",
+                "service_account_names": ["account-1"],
+                **project,
+            }
+        },
+        {"ephemeral.openai.openai_library_checkout": {"name": "shared-pool"}, "register": "lent"},
+    ]
+    ready = reader.lab.play(tasks, env={"OPENAI_BASE_URL": reader.lab.double.url})
+    assert ready.rc == 0, ready.out
 
 
 def _new_password(reader: Reader) -> None:
@@ -288,6 +336,15 @@ def _web_servers(reader: Reader) -> None:
 
 
 PREPARE: dict[tuple[str, str], t.Callable[[Reader], None]] = {
+    (
+        "docs/incident.md",
+        "ansible-playbook ephemeral.openai.revoke -e openai_creds_prefix=openai/creds/my-role/",
+    ): _all_kinds,
+    ("docs/upgrade.md", "- name: End all that a mount has made, and forget it"): _all_kinds,
+    (
+        "docs/migrating-from-ansible-vault.md",
+        "- name: Keep the web servers supplied with OpenAI credentials",
+    ): _web_servers,
     ("docs/deliver.md", "- name: Keep the web servers supplied with OpenAI credentials"): _web_servers,
     ("roles/deliver/README.md", "- name: Keep the web servers supplied with OpenAI credentials"): _web_servers,
     ("README.md", "ansible-playbook --ask-vault-pass -e @secrets.yml ask.yml"): _secrets,
@@ -410,9 +467,43 @@ def _an_account_each(reader: Reader) -> None:
     assert len(reader.lab.accounts() - {_FOREIGN}) == len(list(reader.lab.path.glob("web*/credentials.env"))) == 2
 
 
+def _keys_left(reader: Reader) -> list[str]:
+    """Return the names of the keys of accounts that exist at OpenAI."""
+    return [key["name"].partition("-static-key-")[0] for key in reader.lab.double.state()["api_keys"]]
+
+
+def _no_key_of_the_job(reader: Reader) -> None:
+    _no_accounts(reader)
+    assert not list(reader.session.cwd.glob("openai.*"))
+
+
+def _only_what_was_there_before(reader: Reader) -> None:
+    _no_accounts(reader)
+    # The key that the account had before; the admin keys of the other mount, and the one that the page says to delete.
+    assert _keys_left(reader) == ["Secret Key"]
+    assert not (reader.lab.home / ".ansible" / "openai_creds").exists()
+
+
+def _all_replaced(reader: Reader) -> None:
+    assert reader.lab.accounts() == {_FOREIGN, "account-1"}
+    assert sorted(_keys_left(reader)) == ["Secret Key", "vault"]
+    assert reader.lab.double.admin_key_id not in reader.lab.admin_keys()
+    assert reader.lab.admin_key_works()
+
+
+def _an_account_each_and_one_of_the_run(reader: Reader) -> None:
+    """No callback is enabled here, so the lease that a lookup took is there until a cleanup."""
+    assert len(list(reader.lab.path.glob("web*/credentials.env"))) == 2
+    assert len(reader.lab.accounts() - {_FOREIGN}) == 3
+
+
 #: What has to be so at the end of a page, by OpenAI's own state.
 ENDS: dict[str, t.Callable[[Reader], None]] = {
     "README.md": _state_in_home,
+    "docs/ci.md": _no_key_of_the_job,
+    "docs/incident.md": _all_replaced,
+    "docs/migrating-from-ansible-vault.md": _an_account_each_and_one_of_the_run,
+    "docs/upgrade.md": _only_what_was_there_before,
     "docs/quickstart.md": _everything_revoked,
     "docs/security.md": _no_accounts,
     "docs/deliver.md": _no_accounts,

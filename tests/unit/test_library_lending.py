@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 import typing as t
 
 import pytest
@@ -201,3 +202,22 @@ def test_what_a_check_out_reads_does_not_grow_with_the_set(
     with pytest.raises(StoreError, match="stop"):
         check_out(mount, "pool", 600)
     assert sum(path.startswith("library/") for path in read) <= 4
+
+
+def test_accounts_that_are_lent_are_looked_at_together(lab: Lab, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To find the only one of many that is free takes few looks into the store."""
+    names = [f"account-{number}" for number in range(40)]
+    write(mount, *names)
+    for name in names[1:]:
+        check_out(mount, "pool", 600, name)
+    looks: list[t.Sequence[str]] = []
+    true = type(mount.store).read_each
+
+    def reading(self: t.Any, paths: t.Sequence[str]) -> t.Any:
+        looks.append(paths)
+        return true(self, paths)
+
+    monkeypatch.setattr(type(mount.store), "read_each", reading)
+    monkeypatch.setattr(random, "sample", lambda population, _count: [*population[1:], population[0]])
+    assert check_out(mount, "pool", 600)["service_account"] == names[0]
+    assert sum(paths[0].startswith("library/") for paths in looks) <= 10

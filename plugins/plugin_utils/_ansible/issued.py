@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from .._engine.leases.lease import Lease
-from .._engine.leases.run_end import note_of
+from .._engine.leases.taken import note_of
 from .._engine.run.taken_leases import LOST, note
 from .._engine.store.base import Data
 

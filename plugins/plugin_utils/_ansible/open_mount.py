@@ -96,6 +96,7 @@ def _load_ahead() -> None:
     """Import what each worker of the run would else import for itself, if it is known already that it will."""
     if store_outside_plays() == "vault_kv" and find_spec("hvac"):
         from .._engine.store import (
+            vault_client,  # noqa: F401 pylint: disable=unused-import
             vault_kv,  # noqa: F401 pylint: disable=unused-import
             vault_login,  # noqa: F401 pylint: disable=unused-import
         )

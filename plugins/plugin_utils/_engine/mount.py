@@ -19,11 +19,14 @@ from .mount_config import MountConfig, read_config
 from .run.progress import Progress
 from .store.base import Data, Document, Store
 from .store.changing import change_document
+from .store.combining import Combiner
 
 if t.TYPE_CHECKING:
     from .openai.client import OpenAI
 
 DEFINITIONS = "definitions"
+
+_Change = t.Callable[[Data], bool]
 
 
 def _silent(_line: str) -> None:
@@ -47,10 +50,14 @@ class Mount:
     clock: t.Callable[[], float] = time.time
     progress: Progress = dataclasses.field(default_factory=Progress)
     _client: tuple[tuple[str, str, str | None], OpenAI] | None = dataclasses.field(default=None, init=False, repr=False)
+    _changes: Combiner[str, _Change, bool] = dataclasses.field(init=False, repr=False)
     _comparison: Comparison | None = dataclasses.field(default=None, init=False, repr=False)
     _api_errors: queue.SimpleQueue[ApiFailure] = dataclasses.field(
         default_factory=queue.SimpleQueue, init=False, repr=False
     )
+
+    def __post_init__(self) -> None:
+        self._changes = Combiner(self._define)
 
     def now(self) -> int:
         """Return the Unix time in whole seconds: OpenAI's, if this machine's clock is known to be far from that."""
@@ -89,23 +96,41 @@ class Mount:
         """Return what calls to OpenAI have failed since this was asked last."""
         return [self._api_errors.get() for _unused in range(self._api_errors.qsize())]
 
-    def definitions(self, section: str) -> Data:
-        """Return a section of the definitions (config, projects, roles); not to be changed by the caller."""
+    def all_definitions(self) -> Data:
+        """Return the definitions by section (config, projects, roles, …); not to be changed by the caller."""
         document = self._document()
-        return t.cast(Data, document.data.get(section, {})) if document else {}
+        return document.data if document else {}
+
+    def definitions(self, section: str) -> Data:
+        """Return a section of the definitions; not to be changed by the caller."""
+        return t.cast(Data, self.all_definitions().get(section, {}))
 
     def define(self, change: t.Callable[[Data], bool]) -> bool:
         """Apply a change to the definitions, again if somebody else was faster; returns whether it changed anything.
 
         change gets all sections, alters them in place and says whether it did; what it raises leaves them as they are.
+        What threads change at the same time is one write.
         """
+        return self._changes.change(DEFINITIONS, change)
+
+    def _define(self, path: str, changes: list[_Change]) -> list[bool | BaseException]:
+        outcomes: list[bool | BaseException] = []
 
         def changed(document: Document | None) -> Data | None:
-            data = _copy(document.data) if document else {}
-            return data if change(data) else None
+            outcomes.clear()
+            data: Data = document.data if document else {}
+            for change in changes:
+                altered = _copy(data)
+                try:
+                    outcomes.append(change(altered))
+                except OpenAICredsError as error:
+                    outcomes.append(error)
+                    continue
+                data = altered if outcomes[-1] else data
+            return data if True in outcomes else None
 
-        subject = f"mount {self.name}: its definitions"
-        return change_document(self.store, DEFINITIONS, changed, self._document, subject)
+        change_document(self.store, path, changed, self._document, f"mount {self.name}: its definitions")
+        return outcomes
 
     def check_is_here(self) -> None:
         """Raise if the mount's state is in another store by now, or on its way there."""
@@ -125,11 +150,11 @@ class Mount:
 
     def config(self) -> MountConfig | None:
         """Return the config, or None if the mount has none."""
-        return read_config({"config": self.definitions("config")})
+        return read_config(self.all_definitions())
 
-    def check_configured(self) -> MountConfig:
-        """Return the config, or raise if the mount has no admin key."""
-        config = self.config()
+    def check_configured(self, definitions: Data | None = None) -> MountConfig:
+        """Return the config, or raise if the mount has no admin key. definitions are those that were just read, if they were."""
+        config = read_config(self.all_definitions() if definitions is None else definitions)
         if config is None:
             raise self.unconfigured()
         return config
@@ -141,9 +166,9 @@ class Mount:
             "openai_config first, or name the mount and the store that have one"
         )
 
-    def openai(self) -> OpenAI:
-        """Return a client with the mount's admin key."""
-        config = self.check_configured()
+    def openai(self, config: MountConfig | None = None) -> OpenAI:
+        """Return a client with the mount's admin key. config is the one that was just read, if it was."""
+        config = config or self.check_configured()
         access = (config.api_endpoint, config.admin_api_key, config.organization_id)
         if self._client is None or self._client[0] != access:
             current_key = partial(self._current_key, config.api_endpoint)

@@ -44,7 +44,7 @@ def check_openai_id(value: t.Any, option: str) -> str:
 
 def random_text(length: int) -> str:
     """Return unguessable lowercase letters and digits."""
-    return "".join(secrets.choice(_ALPHABET) for _unused in range(length))
+    return base36(secrets.randbelow(len(_ALPHABET) ** length), length)
 
 
 def path_part(name: str) -> str:

@@ -234,7 +234,8 @@ def unseen_work(world: World) -> list[tuple[str, int]]:
             and owner["process"]["machine"] == ANOTHER_MACHINE
             and (not one.path.startswith(HOLDS) or one.path in lendable)
         ]
-    return found
+    # In whichever order the store tells of them.
+    return sorted(found)
 
 
 def at_the_end(world: World) -> list[str]:

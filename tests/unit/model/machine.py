@@ -26,7 +26,6 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.is
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.run_end import (
-    TakenLease,
     forget_claims,
     revoke_taken,
     take_back_interrupted,
@@ -35,6 +34,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.sh
     own_credential,
     shared_credential,
 )
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.taken import TakenLease
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.withdraw import revoke_found
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.accounts import (
     delete_library_set,

@@ -48,14 +48,14 @@ def project_when_written(entry: Data, definitions: Data, *, dry_run: bool) -> tu
     return None, (f"project {name!r} is not registered; a real run fails unless it has been by then",)
 
 
-def project_in_use(mount: Mount, entry: Data, what: str) -> str:
+def project_in_use(mount: Mount, definitions: Data, entry: Data, what: str) -> str:
     """Return the project's id as a definition is used; what is the definition in words."""
     if entry["project"] is None:
         return str(entry["project_id"])
-    project = mount.definitions("projects").get(entry["project"])
+    project = definitions.get("projects", {}).get(entry["project"])
     if project is None:
         # Without a config it is most likely the mount or the store that is not the one that was meant.
-        mount.check_configured()
+        mount.check_configured(definitions)
         raise OpenAICredsError(f"project not found: {what} uses {entry['project']!r}; see openai_project")
     return str(project["project_id"])
 

@@ -100,15 +100,16 @@ def delete_role(mount: Mount, name: str, *, dry_run: bool) -> Outcome:
     return delete_definition(mount, "roles", name, dry_run=dry_run)
 
 
-def find_role(mount: Mount, name: str, option: str = "name") -> Role:
-    """Return a role to issue from, or raise."""
+def find_role(mount: Mount, name: str, option: str = "name", *, definitions: Data | None = None) -> Role:
+    """Return a role to issue from, or raise. definitions are those that were just read, if they were."""
     check_name(name, option)
-    entry = mount.definitions("roles").get(name)
+    definitions = mount.all_definitions() if definitions is None else definitions
+    entry = definitions.get("roles", {}).get(name)
     if entry is None:
         # Without a config it is most likely the mount or the store that is not the one that was meant.
-        mount.check_configured()
+        mount.check_configured(definitions)
         raise OpenAICredsError(f"{option}: role not found: {name!r}; see openai_role")
-    project_id = project_in_use(mount, entry, f"role {name!r}")
+    project_id = project_in_use(mount, definitions, entry, f"role {name!r}")
     return Role(
         name=name,
         project_id=project_id,

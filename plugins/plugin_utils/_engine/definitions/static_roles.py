@@ -93,14 +93,15 @@ def _merge(before: Data, given: Data) -> Data:
 def find_static_role(mount: Mount, name: str, option: str = "name") -> StaticRole:
     """Return a static role, or raise."""
     check_name(name, option)
-    entry = mount.definitions(STATIC_ROLES).get(name)
+    definitions = mount.all_definitions()
+    entry = definitions.get(STATIC_ROLES, {}).get(name)
     if entry is None:
         # Without a config it is most likely the mount or the store that is not the one that was meant.
-        mount.check_configured()
+        mount.check_configured(definitions)
         raise OpenAICredsError(f"{option}: static role not found: {name!r}; see openai_static_role")
     return StaticRole(
         name=name,
-        project_id=project_in_use(mount, entry, f"static role {name!r}"),
+        project_id=project_in_use(mount, definitions, entry, f"static role {name!r}"),
         service_account_id=entry["service_account_id"],
         service_account=entry["_service_account"] or entry["service_account_id"],
         api_key_name=entry["api_key_name"],

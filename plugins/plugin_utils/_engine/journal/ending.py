@@ -23,9 +23,12 @@ from ..mount import Mount
 from ..names import random_text
 from ..openai.account_keys import end_keys, try_end_key
 from ..run.processes import at_work
-from ..run.threads import concurrently
+from ..run.threads import beside, concurrently
 from .owners import Owner, this_owner
 from .things import ACCOUNT, ACCOUNT_KEY, Thing, check_pins, end_thing
+
+if t.TYPE_CHECKING:
+    from ..openai.client import OpenAI
 
 #: How many batches are ended at a time: while OpenAI is asked for one, the records of others are written.
 _BATCHES = 3
@@ -92,6 +95,9 @@ class Records(t.Protocol[_D]):
     def mark(self, batch: list[_D], owner: Owner, *, only_due: bool) -> list[_D]:
         """Say on records that they are being ended; returns those that are still to be."""
 
+    def look_ahead(self, batch: list[_D]) -> None:
+        """Get ready to clear them, while OpenAI works."""
+
     def clear(self, ended: t.Sequence[Ended[_D]], *, force: bool) -> None:
         """Remove the records of what has ended, and with force of the rest; record why the rest has not."""
 
@@ -144,7 +150,9 @@ def end(
                     raise
             # The client is asked for after that, as when something is made: if the mount moves, either this sees it or the
             # move sees what is marked.
-            ended = delete(mount, batch, calls, failed, concurrency, count)
+            client = mount.openai()
+            with beside(lambda: records.look_ahead(batch)):
+                ended = delete(client, batch, calls, failed, concurrency, count)
         except OpenAICredsError as error:
             # Others have ended and are to be told of. What was marked is finished by the next cleanup.
             progress.add(records.ended, refused=len(batch))
@@ -180,7 +188,7 @@ def _ignore(_ended: Ended[t.Any]) -> None:
 
 
 def delete(
-    mount: Mount,
+    client: OpenAI,
     batch: list[_D],
     calls: threading.Semaphore,
     failed: list[ApiError],
@@ -192,7 +200,6 @@ def delete(
     calls is held during each call; failed gets what concerns all calls; count is called with what became of each. What OpenAI
     does not find, or does not delete, shares the lists that prove whether it is gone.
     """
-    client = mount.openai()
 
     def delete_one(record: _D) -> tuple[_D, Ended[_D] | None]:
         thing = record.thing

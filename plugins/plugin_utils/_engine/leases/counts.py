@@ -21,7 +21,6 @@ import contextlib
 import dataclasses
 import typing as t
 import zlib
-from functools import partial
 
 from ..errors import StoreError
 from ..mount import Mount
@@ -83,13 +82,45 @@ def role_label(lease_id: str) -> str | None:
     return f"{_KINDS[kind]}{name}" if slash and kind in _KINDS else None
 
 
-def count_ended(mount: Mount, endings: t.Sequence[Ending], gone: t.Container[str] = ()) -> None:
-    """Count leases whose records are about to be removed. gone are ids of which this process knows that none is left."""
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What was seen of a shard, and after that of records: of which leases it was looked for them, and the paths of those that
+    were there."""
+
+    document: Document | None
+    leases: set[str]
+    there: set[str]
+
+
+def look_ahead(mount: Mount, endings: t.Sequence[Ending]) -> dict[str, Look]:
+    """Look at what count_ended will need; returns it by the paths of the shards."""
+    return {path: _look(mount, path, members) for path, members in _by_shard(endings).items()}
+
+
+def count_ended(
+    mount: Mount, endings: t.Sequence[Ending], gone: t.Container[str] = (), looks: t.Mapping[str, Look] | None = None
+) -> None:
+    """Count leases whose records are about to be removed.
+
+    gone are ids of which this process knows that none is left; looks is what was seen before, by the paths of the shards: where
+    somebody has counted since, the store refuses the write, and it is looked again.
+    """
+    for path, members in _by_shard(endings).items():
+        _count(mount, path, members, gone, (looks or {}).get(path))
+
+
+def _by_shard(endings: t.Sequence[Ending]) -> dict[str, list[Ending]]:
     by_shard: dict[str, list[Ending]] = {}
     for ending in endings:
         by_shard.setdefault(_shard_path(ending.lease_id), []).append(ending)
-    for path, members in by_shard.items():
-        _count(mount, path, members, gone)
+    return by_shard
+
+
+def _look(mount: Mount, path: str, endings: t.Sequence[Ending]) -> Look:
+    document = mount.store.read(path)
+    # After the shard was read: whoever counts one of these meanwhile writes the shard, and the write of this one is refused.
+    there = _there(mount, [ending.evidence for ending in endings if ending.evidence])
+    return Look(document, {ending.lease_id for ending in endings}, there)
 
 
 def count_unrecorded(mount: Mount, lease_id: str) -> None:
@@ -108,18 +139,23 @@ def read_counts(mount: Mount) -> list[Shard]:
     return [one.value for one in converted(mount.store.read_each(list(map(_path, range(SHARDS)))), _read)]
 
 
-def _count(mount: Mount, path: str, endings: list[Ending], gone: t.Container[str]) -> None:
+def _count(mount: Mount, path: str, endings: list[Ending], gone: t.Container[str], before: Look | None) -> None:
+    looks = [before] if before and before.leases.issuperset(ending.lease_id for ending in endings) else []
+    there: set[str] = set()
+
+    def read() -> Document | None:
+        nonlocal there
+        look = looks.pop() if looks else _look(mount, path, endings)
+        there = look.there
+        return look.document
+
     def change(document: Document | None) -> Data | None:
         shard = next(converted([document], _read)).value if document else Shard()
         new = [ending for ending in endings if ending.lease_id not in shard.counted]
-        if not new:
-            return None
-        # After the shard was read: whoever counts one of these meanwhile writes the shard, and this write is refused.
-        there = _there(mount, [ending.evidence for ending in new if ending.evidence])
         new = [ending for ending in new if ending.evidence is None or ending.evidence in there]
         return _stored(_with(_without_spent(mount, shard, gone), new, mount.now())) if new else None
 
-    change_document(mount.store, path, change, partial(mount.store.read, path), f"mount {mount.name}: its counts")
+    change_document(mount.store, path, change, read, f"mount {mount.name}: its counts")
 
 
 def _with(shard: Shard, endings: t.Sequence[Ending], now: int) -> Shard:

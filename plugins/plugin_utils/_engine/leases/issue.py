@@ -26,6 +26,9 @@ from .lease import LEASES, Lease, credential
 from .making import LeaseMaking, new_intent
 from .revoke import revoke
 
+if t.TYPE_CHECKING:
+    from ..openai.client import OpenAI
+
 PLACEHOLDER_KEY = "sk-check-mode-placeholder-this-is-not-a-key"
 _CREATE_ROUNDS = 3
 #: How many calls there are at a time where several leases are issued; what is about to call, or has, is written meanwhile.
@@ -131,9 +134,8 @@ def issue_lease(
     raise gave_up
 
 
-def new_lease(mount: Mount, path: str, duration: int, max_duration: int, **more: t.Any) -> Lease:
+def new_lease(mount: Mount, client: OpenAI, path: str, duration: int, max_duration: int, **more: t.Any) -> Lease:
     """Return a lease that is to be made, with an id below a path such as creds/my-role; durations are in seconds."""
-    client = mount.openai()
     now = mount.now()
     hour = bucket(now + duration)
     key = mount.store.new_key(f"{LEASES}{hour}", now + duration)
@@ -203,14 +205,17 @@ def _name(role: Role) -> str:
 def _lease_maker(mount: Mount, role_name: str, ttl: int | None) -> t.Callable[[], Lease]:
     """Return what makes a new lease of a role each time it is called; raises if none can be issued from the role."""
     mount.store.prepare(writes=1)
-    role = find_role(mount, role_name)
-    return partial(_role_lease, mount, role, _duration(role, ttl))
+    definitions = mount.all_definitions()
+    role = find_role(mount, role_name, definitions=definitions)
+    client = mount.openai(mount.check_configured(definitions))
+    return partial(_role_lease, mount, client, role, _duration(role, ttl))
 
 
-def _role_lease(mount: Mount, role: Role, duration: int) -> Lease:
+def _role_lease(mount: Mount, client: OpenAI, role: Role, duration: int) -> Lease:
     unique = _name(role)
     return new_lease(
         mount,
+        client,
         f"creds/{role.name}",
         duration,
         role.max_ttl,

@@ -18,7 +18,7 @@ from ..mount import Mount
 from ..run.threads import concurrently
 from ..store.base import Stored, Write
 from .claims import clear_claims
-from .counts import Ending, count_ended, count_unrecorded
+from .counts import Ending, Look, count_ended, count_unrecorded, look_ahead
 from .find import Record
 from .lease import Lease, lease_path, read_lease
 from .refusal import RefusedLease, find_refusal, refuse_lease
@@ -48,7 +48,7 @@ def end_forgotten(mount: Mount, taken: t.Sequence[ending.Due], *, concurrency: i
     """End leases that a run took and the store does not know; returns those that OpenAI still knew."""
     if not taken:
         return []
-    ended = ending.delete(mount, list(taken), threading.Semaphore(concurrency), [], concurrency)
+    ended = ending.delete(mount.openai(), list(taken), threading.Semaphore(concurrency), [], concurrency)
     left = [one for one in ended if one.error or not one.was_gone]
     for one in left:
         if not one.error:
@@ -64,14 +64,14 @@ class _LeaseRecords:
         self._run_is_over = run_is_over
         #: The ids of leases of which nothing is left.
         self._gone: set[str] = set()
+        #: What was seen last of the counts.
+        self._looks: dict[str, Look] = {}
+
+    def look_ahead(self, batch: list[Record]) -> None:
+        self._mount.store.prepare(writes=1)
+        self._looks.update(look_ahead(self._mount, [_counted(Ended(record, None)) for record in batch]))
 
     def mark(self, batch: list[Record], owner: Owner, *, only_due: bool) -> list[Record]:
-        to_end = self._mark(batch, owner, only_due)
-        # For counting them, while OpenAI works.
-        self._mount.store.prepare(writes=1)
-        return to_end
-
-    def _mark(self, batch: list[Record], owner: Owner, only_due: bool) -> list[Record]:
         marked = [_marked(record, owner) for record in batch]
         try:
             self._mount.store.write(*map(_write, marked))
@@ -122,7 +122,7 @@ class _LeaseRecords:
                     continue  # then the lease itself stays, and is tried again
             recorded.append(one.record)
         gone = [one for one in ended if one.error is None or force]
-        count_ended(self._mount, [_counted(one) for one in gone], self._gone)
+        count_ended(self._mount, [_counted(one) for one in gone], self._gone, self._looks)
         self._mount.store.delete(*(lease_path(record.subject) for record in recorded))
         self._mount.store.delete(*(one.record.refused.path for one in gone if one.record.refused))
         self._gone.update(one.record.subject for one in gone)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import time
 import typing as t
@@ -14,39 +13,21 @@ import typing as t
 from ..errors import OpenAICredsError, UnreadableError
 from ..journal.ending import Due, Ended
 from ..journal.owners import GRACE_SECONDS, is_left
-from ..journal.things import Thing
 from ..mount import Mount
 from ..run.processes import this_run
-from ..store.base import Data, Stored
+from ..store.base import Stored
 from .claims import claims_of, leases_of
 from .find import Record
 from .intents import Intent
-from .lease import Lease, read_leases
+from .lease import read_leases
 from .refusal import refusal_path, refusals_in
 from .revoke import end_forgotten, revoke
 from .share import take_back
+from .taken import TakenLease
 
 #: A worker that has been told to end gets so long to do so.
 _WORKERS_SECONDS = 5.0
 _POLL_SECONDS = 0.1
-
-
-@dataclasses.dataclass(frozen=True)
-class TakenLease:
-    """What a run remembers of a lease that it took: enough to end it."""
-
-    subject: str
-    thing: Thing
-
-
-def note_of(lease: Lease) -> Data:
-    """Return what a run has to remember of a lease just issued, as JSON data."""
-    return {"subject": lease.lease_id, "thing": dataclasses.asdict(lease.thing)}
-
-
-def read_note(data: Data) -> TakenLease:
-    """Return what a run remembers of a lease."""
-    return TakenLease(data["subject"], Thing(**data["thing"]))
 
 
 def take_back_interrupted(mount: Mount) -> t.Iterator[OpenAICredsError]:

@@ -93,6 +93,9 @@ class _AccountEndings:
     def mark(self, batch: list[AccountEnding], _owner: Owner, *, only_due: bool) -> list[AccountEnding]:
         return [one for one in batch if take_for_good(self._mount, *_place(one))]
 
+    def look_ahead(self, batch: list[AccountEnding]) -> None:
+        """They are not counted."""
+
     def clear(self, ended: t.Sequence[Ended[AccountEnding]], *, force: bool) -> None:
         mount = self._mount
 

@@ -16,13 +16,16 @@ from ..errors import OpenAICredsError, UnreadableError
 from ..journal.making import NotMade
 from ..leases.find import active_records
 from ..leases.issue import issue_lease, new_lease, unissued
-from ..leases.lease import Lease, credential
+from ..leases.lease import Lease, credential, read_leases
 from ..leases.revoke import revoke
 from ..mount import Mount
 from ..names import random_text
 from ..store.base import Data, Stored
 from .account_making import make_account
 from .holds import Hold, Taken, hold_path, holder_of, is_free, read_holds
+
+#: How many accounts are looked at together at the most.
+_MOST_AT_ONCE = 256
 
 
 def _ignore(_lease: Lease) -> None:
@@ -85,26 +88,36 @@ def _check_ttl(library_set: LibrarySet, ttl: int) -> None:
 def _free(mount: Mount, library_set: LibrarySet, account: str | None) -> t.Iterator[tuple[str, Stored[Hold] | None]]:
     """Yield accounts that seem to be free, and what is recorded of who had them, in an order that treats all alike.
 
-    Each is only looked at when it is asked for, however many there are.
+    They are looked at when they are asked for: the first ones one by one, and if those are lent, more and more at a time.
     """
     if account is not None and account not in library_set.names:
         raise OpenAICredsError(f"service_account: {account!r} is not in library set {library_set.name!r}")
     names = [account] if account is not None else random.sample(library_set.names, len(library_set.names))
-    unmade = []
-    for name in names:
-        if name not in library_set.accounts:
-            unmade.append(name)
-            continue
-        # What cannot be read may be lent, and must not keep others from being.
-        with contextlib.suppress(UnreadableError):
-            hold = read_holds(mount, library_set, [name]).get(name)
-            if is_free(mount, hold):
-                yield name, hold
-    if len(unmade) == len(names):
+    made = [name for name in names if name in library_set.accounts]
+    if not made:
         raise OpenAICredsError(
-            f"service_account_names: {', '.join(unmade)} of library set {library_set.name!r} could not be made yet; run "
+            f"service_account_names: {', '.join(names)} of library set {library_set.name!r} could not be made yet; run "
             "openai_library_set again"
         )
+    size, begin = 1, 0
+    while some := made[begin : begin + size]:
+        for name in _not_lent(mount, library_set, some):
+            # Only now is all known of it. What cannot be read may be lent, and must not keep others from being.
+            with contextlib.suppress(UnreadableError):
+                hold = read_holds(mount, library_set, [name]).get(name)
+                if is_free(mount, hold):
+                    yield name, hold
+        begin, size = begin + size, min(2 * size, _MOST_AT_ONCE)
+
+
+def _not_lent(mount: Mount, library_set: LibrarySet, accounts: list[str]) -> list[str]:
+    """Return those of several accounts whose leases are not on record, or cannot be read."""
+    if len(accounts) == 1:
+        return accounts
+    holds = read_holds(mount, library_set, accounts, lambda _error: None)
+    leases = [hold.value.lease_id for hold in holds.values() if hold.value.lease_id]
+    lent = {one.value.lease_id for one in read_leases(mount, leases, lambda _error: None)}
+    return [name for name in accounts if name not in holds or holds[name].value.lease_id not in lent]
 
 
 def _none_free(library_set: LibrarySet, account: str | None) -> OpenAICredsError:
@@ -128,6 +141,7 @@ def _lend(
     def prepare() -> Lease:
         lease = new_lease(
             mount,
+            mount.openai(),
             f"library/{library_set.name}",
             ttl,
             library_set.max_ttl,

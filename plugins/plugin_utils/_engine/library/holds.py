@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import typing as t
+import zlib
 
 from ..definitions.library_sets import LibrarySet
 from ..errors import Conflict, OpenAICredsError, StoreError, UnreadableError
@@ -26,6 +27,8 @@ from ..run.processes import at_work
 from ..store.base import Data, Stored, Write, converted, refuse_unreadable
 
 HOLDS = "library/"
+#: In files, who has the accounts of a set is kept together in so many.
+_GROUPS = 16
 
 
 class Taken(OpenAICredsError):
@@ -43,7 +46,8 @@ class Hold:
 
 def hold_path(set_name: str, account_id: str) -> str:
     """Return where it is recorded who has an account."""
-    return f"{HOLDS}{path_part(set_name)}/{path_part(account_id)}"
+    group = zlib.crc32(account_id.encode()) % _GROUPS
+    return f"{HOLDS}{path_part(set_name)}/{group:x}-{path_part(account_id)}"
 
 
 def read_holds(

@@ -21,6 +21,7 @@ import time
 import typing as t
 
 from ..errors import ApiError, ApiFailure, OpenAICredsError, missing_package
+from ..run.threads import in_background
 from .answers import Answer, Malformed
 from .certificates import trusted_certificates
 from .endpoint import host_and_port
@@ -40,9 +41,9 @@ else:
     # Where Ansible keeps a log, they would write a line of their own for every call.
     for _name in ("httpx", "httpcore"):
         logging.getLogger(_name).setLevel(logging.WARNING)
-    # Reading the certificates of all authorities takes longer than a call: once per run, not once per worker.
-    with contextlib.suppress(OpenAICredsError):
-        trusted_certificates()
+    # Reading the certificates of all authorities takes longer than a call: once per run, not once per worker, and while the
+    # rest is imported.
+    in_background(trusted_certificates)
 
 _TIMEOUT_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0

@@ -270,6 +270,7 @@ def _issue(mount: Mount, role: StaticRole, held: Hold) -> Lease:
         unique = random_text(_KEY_SUFFIX)
         lease = new_lease(
             mount,
+            mount.openai(),
             f"static/{role.name}",
             role.ttl,
             role.ttl,

@@ -6,12 +6,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import threading
 import typing as t
+import weakref
 
 _T = t.TypeVar("_T")
 _R = t.TypeVar("_R")
+
+_background: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 def concurrently(
@@ -81,3 +86,52 @@ def concurrently(
         over.set()
         for thread in threads:
             thread.join()
+
+
+@contextlib.contextmanager
+def beside(function: t.Callable[[], object]) -> t.Iterator[None]:
+    """Do in a thread, for as long as the context lasts, what is done again later if it does not succeed."""
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception):
+            function()
+
+    thread = threading.Thread(target=quietly)
+    try:
+        thread.start()
+    except RuntimeError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def in_background(function: t.Callable[[], object]) -> threading.Thread | None:
+    """Do something that will be done again, and complain, if it does not succeed; returns None if no thread can be had.
+
+    The function must not use Ansible's Display: a worker process that ends, or a process that forks, while a thread
+    holds the lock of Ansible's result queue leaves that locked for ever. For the same reason, and for the locks of
+    libraries, both wait for the thread.
+    """
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception):
+            function()
+
+    thread = threading.Thread(target=quietly)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    _background.add(thread)
+    return thread
+
+
+def _finish_background() -> None:
+    for thread in list(_background):
+        thread.join()
+
+
+os.register_at_fork(before=_finish_background)

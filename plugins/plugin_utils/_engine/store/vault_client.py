@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from ..errors import StoreError, quoted
+from ..run.shared_memory import SERVERS
 from .vault_failures import Proxy
 from .vault_http import mount_transport
 
@@ -134,7 +135,11 @@ def _usable(path: str) -> str:
         _trusting(path)
         return path
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+        status = os.stat(path)
+        seen, name = [status.st_ino, status.st_mtime_ns, status.st_size], f"trusted {path}"
+        if SERVERS.recall(name) != seen:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+            SERVERS.remember(name, seen)
     except OSError as error:
         raise StoreError(f"ca_cert: {quoted(path)} cannot be used: {why(error)}") from None
     return path

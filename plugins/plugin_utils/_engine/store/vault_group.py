@@ -167,8 +167,8 @@ class Groups:
                 may_begin, met = False, is_fresh or met
                 group, is_fresh = self._again(place), True
 
-    def delete(self, place: str, keys: t.Collection[str]) -> list[str]:
-        """Remove documents of a group; returns the keys of those that are not in it."""
+    def delete(self, place: str, keys: t.Collection[str]) -> tuple[list[str], bool]:
+        """Remove documents of a group; returns the keys of those that are not in it, and whether the group has ended."""
         with self._locks[place]:
             group, is_fresh = self._known(place, False)
             while True:
@@ -179,13 +179,13 @@ class Groups:
                 if group is None or len(gone) == len(keys):
                     if group and not group.entries:
                         self.remove(group, [])
-                    return gone
+                    return gone, group is None or not group.entries
                 kept = {key: entry for key, entry in group.entries.items() if key not in keys}
                 with contextlib.suppress(Conflict):
                     group = self._change(group, kept, secrets.token_urlsafe(6))
                     if not kept:
                         self.remove(group, [])
-                    return gone
+                    return gone, not kept
                 group, is_fresh = self._again(place), True
 
     def remove(self, ended: Group, listed: t.Sequence[str]) -> None:
@@ -243,7 +243,7 @@ class Groups:
             raise
         secret = {"data": fields, "metadata": {"version": group.version + 1}}
         self._remember(group.place, secret)
-        return group._replace(version=group.version + 1, size=len(data))
+        return group._replace(version=group.version + 1, size=len(fields["data"]))
 
     def _keep_one_version(self, group: Group) -> None:
         """Have no older version of a group kept from now on: it could show a document that has ended."""

@@ -166,7 +166,10 @@ class VaultKVStore(Store):
     def _remove_from_group(self, place: str, removals: list[list[str]]) -> list[list[str]]:
         """Remove documents of a group; returns of each removal those that are not in it."""
         keys = [path[len(place) :] for path in itertools.chain(*removals)]
-        gone = {f"{place}{key}" for key in self._groups.delete(place, keys)}
+        not_there, has_ended = self._groups.delete(place, keys)
+        if has_ended:
+            self._pool.ended(place)
+        gone = {f"{place}{key}" for key in not_there}
         return [[path for path in removal if path in gone] for removal in removals]
 
     def scan(self, prefix: str) -> t.Iterator[Found]:

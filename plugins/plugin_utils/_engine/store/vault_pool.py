@@ -88,6 +88,19 @@ class Pool:
                 del self._taken[folder]
                 self._change(folder, lambda known: known["own"].append(taken.group))
 
+    def ended(self, place: str) -> None:
+        """Hear that a group has ended: nobody of the run is to take it up."""
+        folder, _slash, name = place.rpartition("/")
+        group = name.removesuffix("-")
+        known = FILES.recall(self._name(folder)) or {}
+        if group in known.get("own", ()) or group in known.get("others", ()):
+            self._change(
+                folder,
+                lambda known: known.update(
+                    {whose: [one for one in known[whose] if one != group] for whose in ("own", "others")}
+                ),
+            )
+
     def avoid(self, place: str) -> None:
         """Give no further keys in a group."""
         with self._lock:

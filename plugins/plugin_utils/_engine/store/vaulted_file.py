@@ -30,9 +30,10 @@ import typing as t
 from ..errors import Conflict, UnreadableError
 from ..names import base36, random_text
 from ..run.shared_memory import FILES
+from ..run.threads import in_background
 from .base import Document, Found, Store, Survey, Write
 from .combining import Combiner
-from .vaulted_file_cipher import Cipher, Content, Entries, Entry, in_background
+from .vaulted_file_cipher import Cipher, Content, Entries, Entry
 from .vaulted_file_tree import File, NotAFileError, Tree, group_files
 
 #: Documents in one file. More makes a write slower, fewer makes a listing slower.

@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import json
 import os
 import threading
 import typing as t
-import weakref
 
 from ansible import constants as C
 from ansible.errors import AnsibleError
@@ -25,7 +23,9 @@ from ansible.parsing.vault import (
 )
 
 from ..errors import StoreError, UnreadableError, quoted
+from ..run.threads import in_background
 from .base import Data
+from .shrinking import shrink, unshrink
 
 _DERIVING_SECONDS = 60.0
 
@@ -59,38 +59,6 @@ class _Salt(t.NamedTuple):
     value: bytes
     process: int
     derived: threading.Event
-
-
-_background: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-
-
-def in_background(function: t.Callable[[], object]) -> threading.Thread | None:
-    """Do something that will be done again, and complain, if it does not succeed; returns None if no thread can be had.
-
-    The function must not use Ansible's Display: a worker process that ends, or a process that forks, while a thread
-    holds the lock of Ansible's result queue leaves that locked for ever. For the same reason, and for the locks of
-    libraries, both wait for the thread.
-    """
-
-    def quietly() -> None:
-        with contextlib.suppress(Exception):
-            function()
-
-    thread = threading.Thread(target=quietly)
-    try:
-        thread.start()
-    except RuntimeError:
-        return None
-    _background.add(thread)
-    return thread
-
-
-def _finish_background() -> None:
-    for thread in list(_background):
-        thread.join()
-
-
-os.register_at_fork(before=_finish_background)
 
 
 def _derive_all(salts: list[_Salt], secret: t.Any) -> None:
@@ -143,7 +111,7 @@ class Cipher:
         """Return what to write into a file."""
         documents = {key: entry._asdict() for key, entry in content.entries.items()}
         data = {"group": content.group, "documents": documents, "replaces": content.replaces}
-        text = json.dumps(data, separators=(",", ":"))
+        text = shrink(json.dumps(data, separators=(",", ":")))
         vault_id, secret = self.encryption_secret()
         # The salt is ours: with a fixed one (VAULT_ENCRYPT_SALT) all files would share a key stream.
         return t.cast(bytes, self._vault.encrypt(text, secret, vault_id=vault_id, salt=self._new_salt()))
@@ -161,7 +129,7 @@ class Cipher:
         except AnsibleError:
             raise self._wrong_password(path, content) from None
         try:
-            data = json.loads(text)
+            data = json.loads(unshrink(text.decode()))
             entries = {
                 key: Entry(dict(entry["data"]), int(entry["version"]), int(entry["due"]))
                 for key, entry in data["documents"].items()
