@@ -21,12 +21,18 @@ _R = t.TypeVar("_R")
 _background: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
-def concurrently(function: t.Callable[[_T], _R], items: t.Iterable[_T], limit: int) -> t.Iterator[_R]:
+def concurrently(
+    function: t.Callable[[_T], _R],
+    items: t.Iterable[_T],
+    limit: int,
+    waiting: t.Callable[[], float] | None = None,
+) -> t.Iterator[_R]:
     """Yield what function returns for each item as soon as it does, at most limit at a time.
 
     Items are taken from where they come from one by one, when there is a thread for them. Each is called once, also where
     fewer threads can be started, or none as while the interpreter ends: an executor of the standard library leaves open
-    what becomes of an item that it could not start a thread for.
+    what becomes of an item that it could not start a thread for. waiting is called by the caller's thread while it waits, and
+    returns after how many seconds to call it again.
     """
     if isinstance(items, t.Sized):
         limit = min(limit, len(items))
@@ -51,7 +57,7 @@ def concurrently(function: t.Callable[[_T], _R], items: t.Iterable[_T], limit: i
             results.put(None)
 
     threads: list[threading.Thread] = []
-    for _unused in range(limit if limit > 1 else 0):
+    for _unused in range(limit if limit > 1 or waiting else 0):
         thread = threading.Thread(target=work)
         try:
             thread.start()
@@ -59,12 +65,18 @@ def concurrently(function: t.Callable[[_T], _R], items: t.Iterable[_T], limit: i
             break
         threads.append(thread)
     if not threads:
-        yield from map(function, left)
+        for item in left:
+            yield function(item)
+            if waiting:
+                waiting()
         return
     running = len(threads)
     try:
         while running:
-            became = results.get()
+            try:
+                became = results.get(timeout=waiting() if waiting else None)
+            except queue.Empty:
+                continue
             if became is None:
                 running -= 1
                 continue
