@@ -94,18 +94,12 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitio
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import placeholder
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
-    own_credential,
-    shared_credential,
-)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import several_credentials
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.taken import note_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.api_errors import record_api_errors
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import check_name
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.taken_leases import LOST, note
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.threads import concurrently
-
-_AT_ONCE = 8
 
 
 class LookupModule(LookupBase):
@@ -126,8 +120,9 @@ class LookupModule(LookupBase):
 
             if len(roles) > 1:
                 # Before anything is issued for the others.
+                definitions = mount.all_definitions()
                 for role in roles:
-                    find_role(mount, role, "role")
+                    find_role(mount, role, "role", definitions=definitions)
 
             def noted(lease: Lease | None) -> None:
                 # Before the issue too, so that a worker that is killed meanwhile leaves word of where its claim is.
@@ -135,16 +130,11 @@ class LookupModule(LookupBase):
                 if not note(entry):
                     self._display.warning(LOST)
 
-            def credential(index: int) -> tuple[int, t.Any]:
-                if options["reuse"] == "run":
-                    return index, shared_credential(mount, roles[index], ttl, min_remaining, noted)[0]
-                return index, own_credential(mount, roles[index], ttl, noted)
-
+            least = min_remaining if options["reuse"] == "run" else None
             try:
-                found = dict(concurrently(credential, range(len(roles)), _AT_ONCE))
+                return several_credentials(mount, roles, ttl, least, noted)
             finally:
                 record_api_errors(mount)
-            return [found[index] for index in range(len(roles))]
 
     def _placeholder(self, mount: Mount, role: str, ttl: int | None) -> t.Any:
         creds, warnings = placeholder(mount, role, ttl)

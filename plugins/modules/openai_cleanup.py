@@ -23,6 +23,7 @@ description:
     rotation has made and nobody can use.
   - If something could not be ended, it does all else first and then fails. It also fails if the mount is not configured, since
     you most likely meant another mount or store. In check mode this is a warning.
+  - Every five seconds a line on stderr says how many leases have ended, and about how long the rest takes.
 options:
   orphans:
     description:

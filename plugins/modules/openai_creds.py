@@ -21,6 +21,7 @@ description:
   - The lease outlives the run, unless the callback P(ephemeral.openai.openai_leases#callback) has C(include_tasks).
   - The result is censored in Ansible's output, as if the task had C(no_log). The registered variable is complete. Without
     C(register), and so with the C(ansible) command, nobody can read the key. Then a warning names the lease.
+  - With a large O(count), a line on stderr says every five seconds how many leases are issued.
 options:
   name:
     description: The role.

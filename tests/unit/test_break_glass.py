@@ -27,6 +27,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.wi
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import this_process
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.progress import Progress
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file import VaultedFileStore
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
@@ -61,6 +62,27 @@ def test_a_pending_lease_is_revoked_whoever_was_at_it(
     assert [one.error for one in break_glass(mount)] == [None]
     assert lab.accounts() == set() and lab.leases() == {}
     assert find_record(mount, intent.data["lease"]["lease_id"]) is None
+
+
+def test_many_pending_leases_are_revoked_at_a_time(lab: Lab, mount: Mount, crash: Crash) -> None:
+    count, latency = 12, 0.3
+    for _unused in range(count):
+        with crash("create_service_account", after=True):
+            issue(mount, "my-role")
+    assert len(lab.accounts()) == count
+    lab.double.clear_requests()
+    lab.double.settings(latency=latency)
+    lines: list[str] = []
+    now = [0.0]
+    mount.progress = Progress(lines.append, lambda: now[0])
+    now[0] = 60.0
+    assert [one.error for one in break_glass(mount)] == [None] * count
+    lab.double.settings(latency=0.0)
+    assert lab.accounts() == set() and lab.leases() == {} and unfinished(mount.store) == []
+    deletions = sorted(request["time"] for request in lab.double.requests() if request["method"] == "DELETE")
+    assert len(deletions) == count
+    assert any(later - first < latency for first, later in zip(deletions, deletions[3:])), "four are under way together"
+    assert lines[0] == f"0 of {count} leases ended"
 
 
 @pytest.mark.parametrize("shared", [True, False])

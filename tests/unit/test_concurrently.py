@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import typing as t
 import pytest
 from lab import Lab
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.threads import concurrently
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.threads import Gate, concurrently
 
 
 @pytest.mark.parametrize("limit", [1, 3, 50])
@@ -97,3 +98,44 @@ def test_where_the_system_refuses_every_thread(lab: Lab) -> None:
     assert done.returncode == 0, done.stderr
     assert lab.accounts() == set()
     assert sum(call["method"] == "DELETE" for call in lab.double.requests()) == 5
+
+
+def test_a_gate_lets_the_lowest_numbers_in_first() -> None:
+    gate = Gate(1)
+    order: list[int] = []
+    ways = {number: gate.numbered(number) for number in range(4)}
+
+    def go(number: int) -> None:
+        with ways[number]:
+            order.append(number)
+
+    with ways[3]:
+        threads = [threading.Thread(target=go, args=(number,)) for number in (2, 0, 1)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 10
+        while len(gate._waiting) < 3 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert not order
+    for thread in threads:
+        thread.join(10)
+    assert order == [0, 1, 2]
+
+
+def test_a_gate_lets_so_many_in_at_a_time_and_goes_on_after_an_error() -> None:
+    gate = Gate(2)
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def go(number: int) -> None:
+        nonlocal inside, most
+        with contextlib.suppress(ValueError), gate.numbered(number):
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(0.01)
+            with lock:
+                inside -= 1
+            raise ValueError
+
+    assert len(list(concurrently(go, range(20), 8))) == 20
+    assert most == 2

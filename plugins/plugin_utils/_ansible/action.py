@@ -15,6 +15,7 @@ from .._engine.definitions.change import Outcome
 from .._engine.errors import OpenAICredsError, mask_keys
 from .._engine.metrics.api_errors import record_api_errors
 from .._engine.mount import Mount
+from .._engine.run.progress import Progress
 from .._engine.store.base import Data
 from .._engine.store.vault_login import SECRETS
 from .open_mount import open_mount
@@ -103,6 +104,7 @@ class OpenAIAction(ActionBase):
             with task_environment(self._task.environment, self._templar.template):
                 self.settings = resolve(args, self._variables, self._templar.template)
                 mount = open_mount(self.settings)
+                mount.progress = Progress(self._show_progress)
                 try:
                     return {"changed": False, **self.act(mount, args)}
                 finally:
@@ -114,6 +116,13 @@ class OpenAIAction(ActionBase):
             return {"failed": True, "changed": False, "msg": msg}
         except Exception as error:  # noqa: BLE001
             return {"failed": True, "changed": False, "msg": unexpected(error)}
+
+    def _show_progress(self, line: str) -> None:
+        """Show how far the task has come: on stderr, since what reads a run's stdout may expect JSON there."""
+        host = self._variables.get("inventory_hostname", "localhost")
+        where = "" if host == "localhost" else f" [{host}]"
+        module = self._task.action.rpartition(".")[2]
+        self._display.display(mask_keys(f"{module}{where}: {line}"), stderr=True)
 
     def _arguments(self) -> Data:
         """Return the task's arguments, checked against the documentation."""

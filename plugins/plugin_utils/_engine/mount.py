@@ -16,6 +16,7 @@ from functools import partial
 from .clocks import Comparison, compare
 from .errors import ApiFailure, OpenAICredsError
 from .mount_config import MountConfig, read_config
+from .run.progress import Progress
 from .store.base import Data, Document, Store
 from .store.changing import change_document
 from .store.combining import Combiner
@@ -34,7 +35,8 @@ def _silent(_line: str) -> None:
 
 @dataclasses.dataclass
 class Mount:
-    """Where state is (store) and who asks (issued_by). log gets a line per call, warn what a person should know.
+    """Where state is (store) and who asks (issued_by). log gets a line per call, warn what a person should know, progress how
+    far long work has come.
 
     What users define (the config with the admin key, projects, roles) is one document, so that it is read at once and
     a project cannot be deleted while somebody begins to use it.
@@ -46,6 +48,7 @@ class Mount:
     log: t.Callable[[str], None] = _silent
     warn: t.Callable[[str], None] = _silent
     clock: t.Callable[[], float] = time.time
+    progress: Progress = dataclasses.field(default_factory=Progress)
     _client: tuple[tuple[str, str, str | None], OpenAI] | None = dataclasses.field(default=None, init=False, repr=False)
     _changes: Combiner[str, _Change, bool] = dataclasses.field(init=False, repr=False)
     _comparison: Comparison | None = dataclasses.field(default=None, init=False, repr=False)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import threading
 import typing as t
 
 from ..errors import ApiError, OpenAICredsError, StoreError
@@ -23,7 +22,7 @@ from ..mount import Mount
 from ..names import random_text
 from ..openai.account_keys import end_keys, try_end_key
 from ..run.processes import at_work
-from ..run.threads import beside, concurrently
+from ..run.threads import Gate, beside, concurrently
 from .owners import Owner, this_owner
 from .things import ACCOUNT, ACCOUNT_KEY, Thing, check_pins, end_thing
 
@@ -88,6 +87,10 @@ class Ended(t.NamedTuple, t.Generic[_D]):
 class Records(t.Protocol[_D]):
     """How the records of a kind are marked and cleared."""
 
+    @property
+    def ended(self) -> str:
+        """What is done, in words that follow a number, for progress."""
+
     def mark(self, batch: list[_D], owner: Owner, *, only_due: bool) -> list[_D]:
         """Say on records that they are being ended; returns those that are still to be."""
 
@@ -110,7 +113,8 @@ def end(
     """End things, and their records as that goes on; returns those that were to end.
 
     With force their records go even if OpenAI refuses; with only_due, one that somebody else renews or ends at the same
-    time is left to them. Without it somebody wants them ended whatever the store is able to record, so they end first.
+    time is left to them. Without it somebody wants them ended whatever the store is able to record, so they end first. The
+    mount's progress is told; of how many, only the caller knows where due is no sequence.
     """
     size = mount.store.batch
     batches = _batches(due, size)
@@ -120,16 +124,25 @@ def end(
     # Before anything has happened.
     mount.openai()
     owner = this_owner(random_text(16), mount.now())
-    calls = threading.Semaphore(concurrency)
+    gate = Gate(concurrency)
     #: With a dead admin key or no way to OpenAI, one failure tells of all: the others are not tried.
     failed: list[ApiError] = []
+    progress = mount.progress
+    if isinstance(due, t.Sequence):
+        progress.expect(records.ended, len(due))
 
-    def end_batch(batch: list[_D]) -> list[Ended[_D]]:
+    def count(ended: Ended[_D]) -> None:
+        progress.add(records.ended, int(ended.error is None), refused=int(ended.error is not None))
+
+    def end_batch(one: tuple[int, list[_D]]) -> list[Ended[_D]]:
+        number, batch = one
         try:
             if failed and not force:
                 raise failed[0]
             try:
-                batch = records.mark(batch, owner, only_due=only_due)
+                marked = records.mark(batch, owner, only_due=only_due)
+                progress.expect(records.ended, len(marked) - len(batch))
+                batch = marked
             except StoreError:
                 # A full disk must not prevent what was asked for. Unmarked, one may just have been renewed, so what is
                 # ended for being due has to wait.
@@ -139,9 +152,11 @@ def end(
             # move sees what is marked.
             client = mount.openai()
             with beside(lambda: records.look_ahead(batch)):
-                ended = delete(client, batch, calls, failed, concurrency)
+                # Those of the first batch first: while its records are written, OpenAI is asked for the next one.
+                ended = delete(client, batch, gate.numbered(number), failed, concurrency, count)
         except OpenAICredsError as error:
             # Others have ended and are to be told of. What was marked is finished by the next cleanup.
+            progress.add(records.ended, refused=len(batch))
             return [Ended(record, str(error)) for record in batch]
         try:
             # OpenAI has refused nothing where it could not be asked. These stay marked, and so are due at once.
@@ -151,10 +166,14 @@ def end(
         return [one._replace(dropped=force and one.error is not None) for one in ended]
 
     # Those that are known need no more threads than there are of them.
-    every = [*first, *batches] if isinstance(due, t.Sequence) else itertools.chain(first, batches)
+    numbered: t.Iterable[tuple[int, list[_D]]] = enumerate(itertools.chain(first, batches))
+    if isinstance(due, t.Sequence):
+        numbered = list(numbered)
     at_once = max(_BATCHES, -(-concurrency // size) + 2)
+    # What is ended alone is soon over, and needs no thread.
+    waiting = progress.waiting if len(first[0]) > 1 else None
     with at_work(owner.work):
-        return [one for some in concurrently(end_batch, every, at_once) for one in some]
+        return [one for some in concurrently(end_batch, numbered, at_once, waiting) for one in some]
 
 
 def _unrecorded(error: StoreError) -> str:
@@ -167,13 +186,22 @@ def _batches(due: t.Iterable[_D], size: int) -> t.Iterator[list[_D]]:
         yield batch
 
 
+def _ignore(_ended: Ended[t.Any]) -> None:
+    pass
+
+
 def delete(
-    client: OpenAI, batch: list[_D], calls: threading.Semaphore, failed: list[ApiError], concurrency: int
+    client: OpenAI,
+    batch: list[_D],
+    calls: t.ContextManager[object],
+    failed: list[ApiError],
+    concurrency: int,
+    count: t.Callable[[Ended[t.Any]], object] = _ignore,
 ) -> list[Ended[_D]]:
     """Delete things at OpenAI, whatever is on record.
 
-    calls is held during each call; failed gets what concerns all calls. What OpenAI does not find, or does not delete, shares the
-    lists that prove whether it is gone.
+    calls is held during each call; failed gets what concerns all calls; count is called with what became of each. What OpenAI
+    does not find, or does not delete, shares the lists that prove whether it is gone.
     """
 
     def delete_one(record: _D) -> tuple[_D, Ended[_D] | None]:
@@ -191,8 +219,13 @@ def delete(
                     end_thing(client, thing)
                     found = True
         except OpenAICredsError as error:
-            return record, _ended(record, error, failed)
-        return record, _ended(record, None, failed) if found else None
+            known = _ended(record, error, failed)
+        else:
+            if not found:
+                return record, None
+            known = _ended(record, None, failed)
+        count(known)
+        return record, known
 
     outcomes = list(concurrently(delete_one, batch, concurrency))
     unknown: dict[str, list[tuple[str, str]]] = {ACCOUNT: [], ACCOUNT_KEY: []}
@@ -202,10 +235,14 @@ def delete(
     errors, gone = client.delete_unknown_accounts(unknown[ACCOUNT], calls)
     key_errors, keys_gone = end_keys(client, unknown[ACCOUNT_KEY], calls)
     errors, gone = errors | key_errors, gone | keys_gone
-    return [
-        one or _ended(record, errors.get(str(record.thing.id)), failed)._replace(was_gone=record.thing.id in gone)
-        for record, one in outcomes
-    ]
+
+    def proven(record: _D) -> Ended[_D]:
+        thing_id = str(record.thing.id)
+        ended = _ended(record, errors.get(thing_id), failed)._replace(was_gone=thing_id in gone)
+        count(ended)
+        return ended
+
+    return [one or proven(record) for record, one in outcomes]
 
 
 def _ended(record: _D, error: OpenAICredsError | None, failed: list[ApiError]) -> Ended[_D]:

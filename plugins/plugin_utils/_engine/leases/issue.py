@@ -32,8 +32,9 @@ if t.TYPE_CHECKING:
 PLACEHOLDER_KEY = "sk-check-mode-placeholder-this-is-not-a-key"
 _CREATE_ROUNDS = 3
 #: How many calls there are at a time where several leases are issued; what is about to call, or has, is written meanwhile.
-_AT_ONCE = 8
-_THREADS = 2 * _AT_ONCE
+CALLS_AT_ONCE = 8
+THREADS = 2 * CALLS_AT_ONCE
+_ISSUED = "leases issued"
 
 
 def unissued(now: int, duration: int, *, renewable: bool) -> Data:
@@ -85,9 +86,11 @@ def issue(
     ttl: int | None = None,
     place: Place | None = None,
     on_issued: t.Callable[[Lease], object] = _ignore,
+    *,
+    calls: threading.Semaphore | None = None,
 ) -> Data:
     """Create a service account with a key, or a key of the role's account, and return its credential; see issue_lease."""
-    return credential(*issue_lease(mount, _lease_maker(mount, role_name, ttl), place, on_issued))
+    return credential(*issue_lease(mount, _lease_maker(mount, role_name, ttl), place, on_issued, calls=calls))
 
 
 def issue_lease(
@@ -104,7 +107,7 @@ def issue_lease(
     prepare returns a lease with a unique name that is still to be made (see new_lease); it is called again for another try.
     on_issued is handed the lease as soon as it is on record. With keep_key the lease holds the key. With a place the intent
     stays there as the run's claim on the lease; raises Conflict if somebody else of the run was faster. calls is held
-    during each call to OpenAI, where threads issue several leases; their intents are kept together.
+    during each call to OpenAI, where threads issue several leases; their intents are kept together, but for claims.
     """
     began = mount.clock()
     for _round in range(_CREATE_ROUNDS):
@@ -160,18 +163,20 @@ def issue_several(
     if count == 1:
         return [issue(mount, role_name, ttl, on_issued=on_issued)]
     prepare = _lease_maker(mount, role_name, ttl)
-    calls = threading.Semaphore(_AT_ONCE)
+    calls = threading.Semaphore(CALLS_AT_ONCE)
     issued: list[Lease] = []
+    mount.progress.expect(_ISSUED, count)
 
     def issue_one(_nth: int) -> Data:
         return credential(*issue_lease(mount, prepare, on_issued=note, calls=calls))
 
     def note(lease: Lease) -> None:
         issued.append(lease)
+        mount.progress.add(_ISSUED, 1)
         on_issued(lease)
 
     try:
-        return list(concurrently(issue_one, range(count), _THREADS))
+        return list(concurrently(issue_one, range(count), THREADS, mount.progress.waiting))
     except OpenAICredsError as error:
         # Whatever was begun has ended by now, and what came of it is known.
         ended = revoke(mount, active_records(mount, (lease.lease_id for lease in issued)))

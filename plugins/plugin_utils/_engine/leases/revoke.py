@@ -23,6 +23,9 @@ from .find import Record
 from .lease import Lease, lease_path, read_lease
 from .refusal import RefusedLease, find_refusal, refuse_lease
 
+#: What revocation does, in words that follow a number, for progress.
+ENDED = "leases ended"
+
 
 def revoke(
     mount: Mount,
@@ -54,6 +57,8 @@ def end_forgotten(mount: Mount, taken: t.Sequence[ending.Due], *, concurrency: i
 
 
 class _LeaseRecords:
+    ended = ENDED
+
     def __init__(self, mount: Mount, run_is_over: bool) -> None:
         self._mount = mount
         self._run_is_over = run_is_over

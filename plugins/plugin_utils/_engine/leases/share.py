@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import typing as t
 
@@ -15,10 +16,11 @@ from ..journal.making import recover
 from ..journal.owners import GRACE_SECONDS
 from ..mount import Mount
 from ..run.processes import this_run
+from ..run.threads import concurrently
 from ..store.base import Data, Stored
 from .claims import own_path, shared_path
 from .intents import Claim, Failure, Intent, Replaced, intents_in
-from .issue import Place, issue
+from .issue import CALLS_AT_ONCE, THREADS, Place, issue
 from .lease import Lease, credential, read_lease
 from .making import left_issue
 
@@ -31,13 +33,45 @@ def _nothing(_lease: Lease | None) -> None:
     pass
 
 
+def several_credentials(
+    mount: Mount,
+    role_names: t.Sequence[str],
+    ttl: int | None,
+    min_remaining: int | None,
+    note: t.Callable[[Lease | None], object] = _nothing,
+) -> list[Data]:
+    """Return a credential for each of some roles, in their order; several are issued at a time.
+
+    Without min_remaining each is one that the run does not share, also where a role is named twice. If one cannot be issued,
+    no more are begun; those that are issued are on record, and end with the run. note is called in threads; see
+    shared_credential.
+    """
+    calls = threading.Semaphore(CALLS_AT_ONCE)
+
+    def take(index: int) -> tuple[int, Data]:
+        if min_remaining is None:
+            return index, own_credential(mount, role_names[index], ttl, note, calls=calls)
+        return index, shared_credential(mount, role_names[index], ttl, min_remaining, note, calls=calls)[0]
+
+    # Threads that ask for the same lease would only wait for each other.
+    places = range(len(role_names)) if min_remaining is None else map(role_names.index, role_names)
+    indexes = list(places)
+    taken = dict(concurrently(take, dict.fromkeys(indexes), THREADS))
+    return [taken[index] for index in indexes]
+
+
 def own_credential(
-    mount: Mount, role_name: str, ttl: int | None, note: t.Callable[[Lease | None], object] = _nothing
+    mount: Mount,
+    role_name: str,
+    ttl: int | None,
+    note: t.Callable[[Lease | None], object] = _nothing,
+    *,
+    calls: threading.Semaphore | None = None,
 ) -> Data:
-    """Issue a credential that the run does not share; for note see shared_credential."""
+    """Issue a credential that the run does not share; for note see shared_credential, for calls issue_lease."""
     run = this_run()
     note(None)
-    return issue(mount, role_name, ttl, Place(own_path(run), 0, Claim(run=run, shared=False)), note)
+    return issue(mount, role_name, ttl, Place(own_path(run), 0, Claim(run=run, shared=False)), note, calls=calls)
 
 
 def shared_credential(
@@ -46,12 +80,14 @@ def shared_credential(
     ttl: int | None,
     min_remaining: int,
     note: t.Callable[[Lease | None], object] = _nothing,
+    *,
+    calls: threading.Semaphore | None = None,
 ) -> tuple[Data, bool]:
     """Return the run's credential for a role and ttl, and whether it was issued by this call.
 
     The run's claim says which lease it is, and who is issuing it while there is none yet. min_remaining is in
     seconds; more than a lease ever has counts as half of what it has. note is called with None before anything is issued, and
-    with the lease that was issued as soon as it is on record.
+    with the lease that was issued as soon as it is on record. For calls see issue_lease.
     """
     run = this_run()
     path = shared_path(run, role_name, ttl)
@@ -82,7 +118,9 @@ def shared_credential(
         note(None)
         new = Claim(run=run, shared=True, replaced=_replaced(mount, claim))
         try:
-            return issue(mount, role_name, ttl, Place(path, claim.version if claim else 0, new), note), True
+            return issue(
+                mount, role_name, ttl, Place(path, claim.version if claim else 0, new), note, calls=calls
+            ), True
         except Conflict:
             continue
 

@@ -18,11 +18,13 @@ from ..journal.ending import Ended
 from ..journal.making import recover
 from ..journal.things import end_thing, ids_of
 from ..mount import Mount
+from ..run.threads import concurrently
 from ..store.base import Stored
 from .find import Record, find_record
 from .intents import Intent
+from .issue import CALLS_AT_ONCE
 from .making import left_issue
-from .revoke import revoke
+from .revoke import ENDED, revoke
 
 #: Who waits for an issue that is withdrawn may begin one, so it is looked again, but not for ever.
 _ROUNDS = 3
@@ -39,7 +41,7 @@ def revoke_found(
         new = [record for lease_id, record in records.items() if lease_id not in became]
         issuing = [record for record in new if _is_issuing(record)]
         ended = revoke(mount, [record for record in new if not _is_issuing(record)], force=force)
-        ended += [_withdraw(mount, record, force) for record in issuing]
+        ended += _withdraw_each(mount, issuing, force)
         # What is handed back is what was found.
         became |= {one.record.subject: one._replace(record=records[one.record.subject]) for one in ended}
         if not issuing:
@@ -54,6 +56,16 @@ def revoke_found(
 
 def _is_issuing(record: Record) -> bool:
     return record.issuing is not None
+
+
+def _withdraw_each(mount: Mount, issuing: list[Record], force: bool) -> list[Ended[Record]]:
+    progress = mount.progress
+    progress.expect(ENDED, len(issuing))
+    withdrawn = []
+    for one in concurrently(lambda record: _withdraw(mount, record, force), issuing, CALLS_AT_ONCE, progress.waiting):
+        progress.add(ENDED, int(one.error is None), refused=int(one.error is not None))
+        withdrawn.append(one)
+    return withdrawn
 
 
 def _withdraw(mount: Mount, record: Record, force: bool) -> Ended[Record]:

@@ -34,6 +34,7 @@ from .holds import Holder, hold_path, holder_of, is_being_changed, lease_of, rea
 
 #: How many accounts are made at a time.
 _AT_ONCE = 8
+_MADE = "accounts made"
 
 
 def write_library_set(mount: Mount, name: str, *, defaults: Data, dry_run: bool, **given: t.Any) -> Outcome:
@@ -53,8 +54,11 @@ def write_library_set(mount: Mount, name: str, *, defaults: Data, dry_run: bool,
     _recover_left(mount, name)
     missing = _missing(mount, name)
     library_set = find_library_set(mount, name)
-    for _account_id in concurrently(lambda account: make_account(mount, library_set, account), missing, _AT_ONCE):
-        pass
+    progress = mount.progress
+    progress.expect(_MADE, len(missing))
+    made = concurrently(lambda account: make_account(mount, library_set, account), missing, _AT_ONCE, progress.waiting)
+    for _account_id in made:
+        progress.add(_MADE, 1)
     warnings = (*outcome.warnings, *_end_dropped(mount))
     return outcome._replace(changed=outcome.changed or bool(missing), warnings=warnings)
 
@@ -80,6 +84,8 @@ def end_accounts(mount: Mount, due: t.Sequence[AccountEnding], concurrency: int 
 
 class _AccountEndings:
     """The records of accounts that are to be deleted. Their marks are their holds, so that none is deleted while it is lent."""
+
+    ended = "accounts deleted"
 
     def __init__(self, mount: Mount) -> None:
         self._mount = mount

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import os
 import queue
 import threading
@@ -19,12 +21,18 @@ _R = t.TypeVar("_R")
 _background: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
-def concurrently(function: t.Callable[[_T], _R], items: t.Iterable[_T], limit: int) -> t.Iterator[_R]:
+def concurrently(
+    function: t.Callable[[_T], _R],
+    items: t.Iterable[_T],
+    limit: int,
+    waiting: t.Callable[[], float] | None = None,
+) -> t.Iterator[_R]:
     """Yield what function returns for each item as soon as it does, at most limit at a time.
 
     Items are taken from where they come from one by one, when there is a thread for them. Each is called once, also where
     fewer threads can be started, or none as while the interpreter ends: an executor of the standard library leaves open
-    what becomes of an item that it could not start a thread for.
+    what becomes of an item that it could not start a thread for. waiting is called by the caller's thread while it waits, and
+    returns after how many seconds to call it again.
     """
     if isinstance(items, t.Sized):
         limit = min(limit, len(items))
@@ -49,7 +57,7 @@ def concurrently(function: t.Callable[[_T], _R], items: t.Iterable[_T], limit: i
             results.put(None)
 
     threads: list[threading.Thread] = []
-    for _unused in range(limit if limit > 1 else 0):
+    for _unused in range(limit if limit > 1 or waiting else 0):
         thread = threading.Thread(target=work)
         try:
             thread.start()
@@ -57,12 +65,18 @@ def concurrently(function: t.Callable[[_T], _R], items: t.Iterable[_T], limit: i
             break
         threads.append(thread)
     if not threads:
-        yield from map(function, left)
+        for item in left:
+            yield function(item)
+            if waiting:
+                waiting()
         return
     running = len(threads)
     try:
         while running:
-            became = results.get()
+            try:
+                became = results.get(timeout=waiting() if waiting else None)
+            except queue.Empty:
+                continue
             if became is None:
                 running -= 1
                 continue
@@ -74,6 +88,49 @@ def concurrently(function: t.Callable[[_T], _R], items: t.Iterable[_T], limit: i
         over.set()
         for thread in threads:
             thread.join()
+
+
+class Gate:
+    """Lets so many threads through at a time; of those that wait, the ones that have the lowest number first."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._lock = threading.Lock()
+        self._order = itertools.count()
+        self._waiting: list[tuple[int, int, threading.Event]] = []
+
+    def numbered(self, number: int) -> t.ContextManager[None]:
+        """Return the way through for threads with a number, which each of them may enter as often as it likes."""
+        return _Way(self, number)
+
+    def enter(self, number: int) -> None:
+        mine = threading.Event()
+        with self._lock:
+            heapq.heappush(self._waiting, (number, next(self._order), mine))
+            self._let_in()
+        mine.wait()
+
+    def leave(self) -> None:
+        with self._lock:
+            self._free += 1
+            self._let_in()
+
+    def _let_in(self) -> None:
+        while self._free and self._waiting:
+            self._free -= 1
+            heapq.heappop(self._waiting)[2].set()
+
+
+class _Way(contextlib.AbstractContextManager[None]):
+    def __init__(self, gate: Gate, number: int) -> None:
+        self._gate = gate
+        self._number = number
+
+    def __enter__(self) -> None:
+        self._gate.enter(self._number)
+
+    def __exit__(self, *_error: object) -> None:
+        self._gate.leave()
 
 
 @contextlib.contextmanager

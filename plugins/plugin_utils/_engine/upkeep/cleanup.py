@@ -26,7 +26,7 @@ from ..leases.intents import INTENTS, Claim, Intent, intents_in
 from ..leases.lease import LEASES, Lease, leases_in, read_lease, read_leases
 from ..leases.making import left_issue
 from ..leases.refusal import RefusedLease, all_refusals
-from ..leases.revoke import revoke
+from ..leases.revoke import ENDED, revoke
 from ..library.account_making import AccountIntent, AccountMaking, account_intents
 from ..library.accounts import end_accounts
 from ..metrics.cleanups import record_cleanup
@@ -39,6 +39,8 @@ from ..store.base import Data, Stored, Survey
 
 if t.TYPE_CHECKING:
     from ..openai.client import OpenAI
+
+_LOOKED_AT = "interrupted operations looked at"
 
 
 def cleanup(
@@ -83,7 +85,23 @@ def cleanup(
     now = mount.now()
     survey = mount.store.survey(LEASES, now, tidy=not dry_run)
     done = {one.record.subject for one in ended}
-    ended += end(itertools.islice(_due(mount, survey, todo, done, grace, result), left))
+    found: list[str] = []
+
+    def due_now() -> t.Iterator[Record]:
+        for record in itertools.islice(_due(mount, survey, todo, done, grace, result), left):
+            found.append(record.subject)
+            yield record
+
+    def count_due() -> int | None:
+        # What has been found may have ended since, and then is in the store no more.
+        before = set(found)
+        others = _count_due(mount, todo, done | before, grace)
+        if others is None:
+            return None
+        return len(before) + others if left is None else min(len(before) + others, left)
+
+    mount.progress.expect(ENDED, look_up=count_due)
+    ended += end(due_now())
 
     gone = [one.record for one in ended if one.error is None]
     result["revoked"] = sorted(record.subject for record in gone if not record.lease.library_set)
@@ -245,6 +263,17 @@ def _due(
         _add_unreadable(result, error)
 
 
+def _count_due(mount: Mount, todo: _ToDo, known: t.Container[str], grace: int) -> int | None:
+    """Return how many more have to be ended now than are known; None if the store does not say."""
+    try:
+        survey = mount.store.survey(LEASES, mount.now(), tidy=False)
+        due = _due(mount, survey, todo, set(), grace, {"failed": []})
+        return sum(record.subject not in known for record in due)
+    except StoreError:
+        # Cleanup itself comes to it, and reports it.
+        return None
+
+
 def _add_unreadable(result: Data, error: StoreError) -> None:
     """Report once what cannot be read. Of what there is in it nobody knows the lease ids."""
     failure = {"lease_id": None, "error": str(error)}
@@ -331,14 +360,20 @@ class _Recovery:
         makings = [AccountMaking(self._mount, intent) for intent in accounts]
         work += [(making.subject, partial(self._recover_account, making)) for making in makings]
         failure: ApiError | None = None
+        progress = self._mount.progress
+        progress.expect(_LOOKED_AT, len(work))
         for lease_id, recover_one in work:
+            if waiting := progress.waiting:
+                waiting()
             if limit is not None and len(self._result["recovered"]) >= limit:
                 break
             try:
                 if failure is not None:
                     raise failure  # pylint: disable=raising-bad-type
                 recover_one()
+                progress.add(_LOOKED_AT, 1)
             except OpenAICredsError as error:
+                progress.add(_LOOKED_AT, refused=1)
                 if isinstance(error, ApiError) and error.general:
                     failure = error
                 self._result["failed"].append({"lease_id": lease_id, "error": str(error)})
