@@ -76,12 +76,12 @@ def running(lab: Lab, **variables: t.Any) -> t.Iterator[Rulebook]:
     temporary = lab.path / "tmp"
     temporary.mkdir()
     (temporary / "inventory").write_text("localhost\n")
-    java = {name: os.environ[name] for name in ("JAVA_HOME",) if name in os.environ}
+    java_home = os.environ.get("JAVA_HOME") or Path(str(shutil.which("java"))).resolve().parent.parent
     with log.open("wb") as stream:
         process = subprocess.Popen(
             (*command, "--vars", str(lab.path / "variables.yml"), "--print-events", "-v"),
             cwd=temporary,
-            env={**lab.env, **java, "TMPDIR": str(temporary)},
+            env={**lab.env, "JAVA_HOME": str(java_home), "TMPDIR": str(temporary)},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,

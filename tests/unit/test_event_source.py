@@ -188,7 +188,7 @@ def test_a_source_that_is_cancelled_does_not_wait_for_the_store(lab: Lab, monkey
         ({"mount": "a b"}, "mount: 'a b'"),
         ({"vault_password_file": "/nowhere/secret"}, "vault_password_file: The vault password file /nowhere/secret"),
         ({"vault_password_file": ["x"]}, "vault_password_file: give the path of a file"),
-        ({"intervall": 1}, "'intervall' is not an option of openai_events"),
+        ({"intervals": 1}, "'intervals' is not an option of openai_events"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(lab: Lab, wrong: Data, message: str) -> None:
