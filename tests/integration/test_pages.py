@@ -60,6 +60,11 @@ STANDS_FOR = {
         "as above",
     ),
     "pip install ansible-core httpx": ("python -c 'import ansible, httpx'", "as above"),
+    "pip install ansible-rulebook": ("true", "test_rulebook.py runs it where it is"),
+    "ansible-rulebook --rulebook ephemeral.openai.openai_creds --inventory inventory": (
+        "test -f inventory",
+        "it would run for ever, and needs Java; test_rulebook.py runs it",
+    ),
     "ansible-galaxy collection build": (f"ansible-galaxy collection build {ROOT}", "in a checkout"),
     "ansible-galaxy collection install ephemeral-openai-0.1.0.tar.gz": (
         "ansible-galaxy collection install --offline -p ~/installed ephemeral-openai-0.1.0.tar.gz",
@@ -81,6 +86,10 @@ DESCRIPTIONS = {
         "docs/schedule.md",
         "- name: Schedule the upkeep",
     ): "needs root and systemd: the role is run in test_schedule_role.py",
+    (
+        "docs/events.md",
+        "- name: Watch the credentials",
+    ): "a rulebook, which test_rulebook.py lets ansible-rulebook check",
     ("docs/deliver.md", "[Service]"): "the format is that of the file in test_deliver.py",
     ("docs/static-roles.md", "sequenceDiagram"): "a diagram of what tests/unit/crashes tries",
     (

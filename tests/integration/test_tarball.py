@@ -21,6 +21,7 @@ ALLOWED = re.compile(
     | meta/({_NAME}\.yml | ee-{_NAME}\.txt)
     | docs/({_NAME}\.md | prometheus/{_NAME}\.rules\.yml | grafana/{_NAME}\.json)
     | changelogs/({_NAME}\.(md|yaml) | fragments/[0-9]{{4}}-{_NAME}\.yml)
+    | extensions/eda/(plugins/event_source/{_NAME}\.py | rulebooks/{_NAME}\.yml)
     | playbooks/{_NAME}\.yml
     | roles/{_NAME}/(README\.md | (defaults|handlers|meta|tasks|vars)/{_NAME}\.yml | (files|templates)/[A-Za-z0-9_.-]+)
     | plugins/(action|callback|doc_fragments|filter|lookup|modules)/{_NAME}\.py
@@ -54,6 +55,10 @@ LEFT_BEHIND = (
     "docs/.DS_Store",
     "docs/store.md.rej",
     "ephemeral-openai-0.0.9.tar.gz",
+    "environment",
+    "extensions.md",
+    "extensions/eda/plugins/event_source/__pycache__/x.cpython-311.pyc",
+    "extensions/eda/rulebooks/.vault-password",
     "extensions/molecule/default/.vault-password",
     "htmlcov/index.html",
     "inventory",

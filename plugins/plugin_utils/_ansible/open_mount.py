@@ -41,13 +41,25 @@ def open_mount(settings: t.Mapping[str, t.Any]) -> Mount:
 
 @functools.cache
 def _open_mount(_process: int, _network: tuple[str | None, ...], as_json: str) -> Mount:
-    settings = json.loads(as_json)
-    name = check_name(settings["mount"], "mount")
-    warn = Display().warning
+    secrets = VaultSecretsContext.current(optional=True)
+    return make_mount(
+        json.loads(as_json), secrets.secrets if secrets else [], log=Display().vvv, warn=Display().warning
+    )
 
-    def log(line: str) -> None:
+
+def make_mount(
+    settings: t.Mapping[str, t.Any],
+    secrets: t.Sequence[tuple[str, t.Any]],
+    *,
+    log: t.Callable[[str], None],
+    warn: t.Callable[[str], None],
+) -> Mount:
+    """Return the mount that settings describe. secrets are vault secrets, as pairs of vault id and secret."""
+    name = check_name(settings["mount"], "mount")
+
+    def log_masked(line: str) -> None:
         # A path has in it what a user gave as an id.
-        Display().vvv(mask_keys(line))
+        log(mask_keys(line))
 
     store: Store
     if settings["store"] == "vault_kv":
@@ -62,19 +74,18 @@ def _open_mount(_process: int, _network: tuple[str | None, ...], as_json: str) -
             engine_mount_point=settings["engine_mount_point"],
             kv_path=settings["kv_path"],
             mount=name,
-            log=log,
+            log=log_masked,
             warn=warn,
         )
     else:
-        secrets = VaultSecretsContext.current(optional=True)
         store = VaultedFileStore(
             settings["store_path"],
             name,
-            secrets.secrets if secrets else [],
+            secrets,
             C.config.get_config_value("DEFAULT_VAULT_ENCRYPT_IDENTITY"),
             warn,
         )
-    return Mount(name, store, issued_by=_issuer(), log=log, warn=warn)
+    return Mount(name, store, issued_by=_issuer(), log=log_masked, warn=warn)
 
 
 def _issuer() -> dict[str, str]:

@@ -10,10 +10,11 @@ cleanups/last    the Unix time of that
 from __future__ import annotations
 
 import contextlib
+import typing as t
 
-from ..errors import Conflict
+from ..errors import Conflict, UnreadableError
 from ..mount import Mount
-from ..store.base import Write, converted
+from ..store.base import Write, converted, refuse_unreadable
 
 CLEANUPS = "cleanups/"
 _LAST = f"{CLEANUPS}last"
@@ -31,7 +32,7 @@ def record_cleanup(mount: Mount) -> None:
             mount.store.write(Write(_LAST, {"succeeded_at": now}, document.version if document else 0))
 
 
-def last_cleanup(mount: Mount) -> int:
+def last_cleanup(mount: Mount, unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable) -> int:
     """Return the Unix time of the last successful cleanup, as exactly as a minute; 0 if there was none."""
-    found = converted(mount.store.read_each([_LAST]), lambda data: int(data["succeeded_at"]))
+    found = converted(mount.store.read_each([_LAST]), lambda data: int(data["succeeded_at"]), unreadable)
     return next((one.value for one in found), 0)

@@ -29,7 +29,7 @@ from ..definitions.static_roles import (
     find_static_role,
 )
 from ..durations import rfc3339
-from ..errors import Conflict, OpenAICredsError
+from ..errors import Conflict, OpenAICredsError, UnreadableError
 from ..journal.owners import GRACE_SECONDS, is_left
 from ..leases.find import Record, adopt, as_issued, find_record
 from ..leases.issue import issue_lease, new_lease, unissued
@@ -39,7 +39,7 @@ from ..leases.revoke import revoke
 from ..leases.withdraw import revoke_found
 from ..mount import Mount
 from ..names import check_name, random_text
-from ..store.base import Data
+from ..store.base import Data, refuse_unreadable
 from .static_state import Busy, Hold, Next, Replaced, StaticState, hold, read_state, read_states
 
 #: Of the name of an account that was taken over, so much stands in the names of its successors.
@@ -208,6 +208,24 @@ def is_due(mount: Mount, role: StaticRole, state: StaticState) -> bool:
     now = mount.now()
     # A key that was made further ahead than the next time was made by a clock that was wrong.
     return not state.last_rotated - role.rotation_period <= now < state.last_rotated + role.rotation_period
+
+
+def next_rotations(
+    mount: Mount, unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable
+) -> dict[str, int]:
+    """Return the Unix time at which each static role is to be rotated next; 0 for at once. Hand over why a state cannot be read."""
+    names = list(mount.definitions(STATIC_ROLES))
+    states = read_states(mount, names, unreadable)
+    found = {}
+    for name in names:
+        state = states[name].value if name in states else StaticState()
+        try:
+            role = find_static_role(mount, name)
+        except OpenAICredsError:
+            found[name] = 0  # so that whoever rotates it is told what is wrong
+            continue
+        found[name] = 0 if is_due(mount, role, state) else (state.last_rotated or 0) + role.rotation_period
+    return found
 
 
 def read_static_roles(mount: Mount, name: str | None) -> list[Data]:

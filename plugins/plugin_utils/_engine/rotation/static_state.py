@@ -74,10 +74,14 @@ def state_path(name: str) -> str:
     return f"{STATIC}{path_part(name)}"
 
 
-def read_states(mount: Mount, names: t.Sequence[str]) -> dict[str, Stored[StaticState]]:
+def read_states(
+    mount: Mount,
+    names: t.Sequence[str],
+    unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable,
+) -> dict[str, Stored[StaticState]]:
     """Return the states of those of these static roles that have one."""
     paths = {state_path(name): name for name in names}
-    return {paths[one.path]: one for one in converted(mount.store.read_each(list(paths)), _read)}
+    return {paths[one.path]: one for one in converted(mount.store.read_each(list(paths)), _read, unreadable)}
 
 
 def read_state(mount: Mount, name: str) -> Stored[StaticState]:
