@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import base64
+import random
 import re
-import secrets
 import typing as t
 
 from .errors import OpenAICredsError, quoted
@@ -23,6 +23,8 @@ _FIELDS = {
 }
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 SUFFIX_LENGTH = 8
+
+_random = random.SystemRandom()
 
 
 def check_name(value: t.Any, option: str) -> str:
@@ -44,7 +46,7 @@ def check_openai_id(value: t.Any, option: str) -> str:
 
 def random_text(length: int) -> str:
     """Return unguessable lowercase letters and digits."""
-    return base36(secrets.randbelow(len(_ALPHABET) ** length), length)
+    return base36(_random.randrange(len(_ALPHABET) ** length), length)
 
 
 def path_part(name: str) -> str:

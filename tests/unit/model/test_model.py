@@ -83,8 +83,8 @@ def machine(
     without = types.SimpleNamespace(Lock=threading.Lock, Event=threading.Event, Thread=_NoThread)
     monkeypatch.setattr(threads, "threading", without)
     # Hypothesis seeds it.
-    for module in (names, objects):
-        monkeypatch.setattr(module, "secrets", random)
+    monkeypatch.setattr(names, "_random", random)
+    monkeypatch.setattr(objects, "secrets", random)
     monkeypatch.setattr(Cipher, "_new_salt", lambda _self: b"the same for all")
     monkeypatch.setattr(Cipher, "prepare", lambda _self, _files: None)
     monkeypatch.setattr(os, "fsync", lambda _file: None)

@@ -95,7 +95,7 @@ def issue(
 
 def issue_lease(
     mount: Mount,
-    prepare: t.Callable[[], Lease],
+    prepare: t.Callable[[bool], Lease],
     place: Place | None = None,
     on_issued: t.Callable[[Lease], object] = _ignore,
     *,
@@ -104,14 +104,15 @@ def issue_lease(
 ) -> tuple[Lease, str]:
     """Make what a lease is for, on record from before it exists; returns the lease and its key.
 
-    prepare returns a lease with a unique name that is still to be made (see new_lease); it is called again for another try.
+    prepare returns a lease with a unique name that is still to be made (see new_lease); it is called again for another try,
+    then with True.
     on_issued is handed the lease as soon as it is on record. With keep_key the lease holds the key. With a place the intent
     stays there as the run's claim on the lease; raises Conflict if somebody else of the run was faster. calls is held
     during each call to OpenAI, where threads issue several leases; their intents are kept together, but for claims.
     """
     began = mount.clock()
-    for _round in range(_CREATE_ROUNDS):
-        lease = prepare()
+    for round_ in range(_CREATE_ROUNDS):
+        lease = prepare(round_ > 0)
         intent = new_intent(mount, lease, place.claim if place else None)
         path, version = (place.path, place.version) if place else (_intent_path(mount, together=calls is not None), 0)
         making = LeaseMaking(mount, lease, Stored(intent, path, version), keep_key=keep_key, calls=calls)
@@ -202,8 +203,9 @@ def _name(role: Role) -> str:
     return render_template(role.template, role.name, role.project_name)
 
 
-def _lease_maker(mount: Mount, role_name: str, ttl: int | None) -> t.Callable[[], Lease]:
-    """Return what makes a new lease of a role each time it is called; raises if none can be issued from the role."""
+def _lease_maker(mount: Mount, role_name: str, ttl: int | None) -> t.Callable[[bool], Lease]:
+    """Return what makes a new lease of a role each time it is called (see issue_lease); raises if none can be issued from the
+    role."""
     mount.store.prepare(writes=1)
     definitions = mount.all_definitions()
     role = find_role(mount, role_name, definitions=definitions)
@@ -211,11 +213,12 @@ def _lease_maker(mount: Mount, role_name: str, ttl: int | None) -> t.Callable[[]
     return partial(_role_lease, mount, client, role, _duration(role, ttl))
 
 
-def _role_lease(mount: Mount, client: OpenAI, role: Role, duration: int) -> Lease:
+def _role_lease(mount: Mount, client: OpenAI, role: Role, duration: int, again: bool) -> Lease:
     unique = _name(role)
     return new_lease(
         mount,
-        client,
+        # For another try, as the mount is configured by then.
+        mount.openai() if again else client,
         f"creds/{role.name}",
         duration,
         role.max_ttl,

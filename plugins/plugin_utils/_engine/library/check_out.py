@@ -138,7 +138,7 @@ def _lend(
     """
     holder = holder_of(mount, library_set, account, hold)
 
-    def prepare() -> Lease:
+    def prepare(_again: bool) -> Lease:
         lease = new_lease(
             mount,
             mount.openai(),

@@ -284,7 +284,7 @@ def _issue(mount: Mount, role: StaticRole, held: Hold) -> Lease:
     new_account = role.rotation_strategy == NEW_ACCOUNT and not first
     account_id = None if new_account else role.service_account_id if first else state.account_id
 
-    def prepare() -> Lease:
+    def prepare(_again: bool) -> Lease:
         unique = random_text(_KEY_SUFFIX)
         lease = new_lease(
             mount,

@@ -46,7 +46,7 @@ def unpack(secret: Data, shown: str) -> Content:
         due, writes = int(fields["due"]), tuple(map(str, fields["writes"]))
         content = Content(dict(json.loads(unshrink(fields["data"]))), due, int(secret["metadata"]["version"]), writes)
         is_ours = fields["sum"] == _sum(fields["data"], due)
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         is_ours = False
     if not is_ours:
         raise UnreadableError(

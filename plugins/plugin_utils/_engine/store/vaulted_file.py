@@ -39,8 +39,8 @@ from .vaulted_file_tree import File, NotAFileError, Tree, group_files
 #: Documents in one file. More makes a write slower, fewer makes a listing slower.
 GROUP_SIZE = 64
 _CACHED_FILES = 64
-#: The largest file that a run remembers, in bytes: larger ones are not read by each task.
-_REMEMBERED = 16_384
+#: The largest file that a run remembers, in characters of plain text: larger ones are not read by each task.
+_REMEMBERED = 4096
 _GENERATION_DIGITS = 12
 
 #: The folder of a group, and its name.
@@ -58,7 +58,7 @@ class _Group(t.NamedTuple):
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
-    """Return what tells one file from another that was at the same path; lastly its size in bytes."""
+    """Return what tells one file from another that was at the same path."""
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
@@ -302,12 +302,12 @@ class VaultedFileStore(Store):
                     encrypted = stream.read()
                 except OSError as error:
                     raise UnreadableError(f"store_path: cannot read {path}: {error.strerror}") from None
-                content = self._cipher.decrypt(path, encrypted)
+                content, size = self._cipher.decrypt(path, encrypted)
                 if content.group != self._tree.relative(file.folder, file.group):
                     raise UnreadableError(
                         f"store_path: {path} is a copy from {content.group} of this store or another; move it away"
                     )
-                self._tell(path, identity, content)
+                self._tell(path, identity, content, size)
         self._remember(path, identity, content)
         return content
 
@@ -317,9 +317,9 @@ class VaultedFileStore(Store):
             with contextlib.suppress(KeyError):  # another thread was faster
                 self._cache.popitem(last=False)
 
-    def _tell(self, path: str, identity: tuple[int, ...], content: Content) -> None:
-        """Let the other processes of the run know what is in a file."""
-        if identity[-1] <= _REMEMBERED:
+    def _tell(self, path: str, identity: tuple[int, ...], content: Content, size: int) -> None:
+        """Let the other processes of the run know what is in a file, of so many characters."""
+        if size <= _REMEMBERED:
             FILES.remember(self._memory_of(path), [path, identity, content])
 
     def _recall(self, path: str, identity: tuple[int, ...]) -> Content | None:
@@ -344,8 +344,9 @@ class VaultedFileStore(Store):
             due = min((entry.due for entry in entries.values()), default=0)
             new = File(folder, group, random_text(_GENERATION_DIGITS), len(entries), due)
             content = Content(self._tree.relative(folder, group), entries, [file.generation for file in files])
-            identity = _identity(self._tree.write(new, self._cipher.encrypt(content)))
-            self._tell(new.path, identity, content)
+            encrypted, size = self._cipher.encrypt(content)
+            identity = _identity(self._tree.write(new, encrypted))
+            self._tell(new.path, identity, content, size)
             self._remember(new.path, identity, content)
             # The write is done. What cannot be removed is known as replaced.
             self._tree.remove(files)

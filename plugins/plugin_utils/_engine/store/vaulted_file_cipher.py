@@ -107,17 +107,17 @@ class Cipher:
         """Have the key of a file derived that was encrypted with a secret; Ansible remembers it."""
         VaultAES256.decrypt(parse_vaulttext_envelope(content)[0], secret)
 
-    def encrypt(self, content: Content) -> bytes:
-        """Return what to write into a file."""
+    def encrypt(self, content: Content) -> tuple[bytes, int]:
+        """Return what to write into a file, and how many characters it has in plain text."""
         documents = {key: entry._asdict() for key, entry in content.entries.items()}
         data = {"group": content.group, "documents": documents, "replaces": content.replaces}
-        text = shrink(json.dumps(data, separators=(",", ":")))
+        text = json.dumps(data, separators=(",", ":"))
         vault_id, secret = self.encryption_secret()
         # The salt is ours: with a fixed one (VAULT_ENCRYPT_SALT) all files would share a key stream.
-        return t.cast(bytes, self._vault.encrypt(text, secret, vault_id=vault_id, salt=self._new_salt()))
+        return self._vault.encrypt(shrink(text), secret, vault_id=vault_id, salt=self._new_salt()), len(text)
 
-    def decrypt(self, path: str, content: bytes) -> Content:
-        """Return what a file holds."""
+    def decrypt(self, path: str, content: bytes) -> tuple[Content, int]:
+        """Return what a file holds, and how many characters it has in plain text."""
         if not content.startswith(b"$ANSIBLE_VAULT;"):
             raise UnreadableError(f"store_path: {path} is corrupted: it is not a vaulted file; nothing was changed")
         try:
@@ -129,12 +129,14 @@ class Cipher:
         except AnsibleError:
             raise self._wrong_password(path, content) from None
         try:
-            data = json.loads(unshrink(text.decode()))
+            plain = unshrink(text.decode())
+            data = json.loads(plain)
             entries = {
                 key: Entry(dict(entry["data"]), int(entry["version"]), int(entry["due"]))
                 for key, entry in data["documents"].items()
             }
-            return Content(str(data["group"]), entries, [str(generation) for generation in data["replaces"]])
+            replaces = [str(generation) for generation in data["replaces"]]
+            return Content(str(data["group"]), entries, replaces), len(plain)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UnreadableError(
                 f"store_path: {path} is corrupted: it does not hold documents of this store; nothing was changed"
