@@ -23,6 +23,8 @@ from pages import ROOT, Session, blocks
 pytestmark = pytest.mark.long
 
 PASSWORD = "PasswordOfAFreshUser-5d20"
+#: Where Debian and others have them, which need not be in root's PATH.
+USERADD, USERDEL = (f"/usr/sbin/{name}" for name in ("useradd", "userdel"))
 #: The interpreter has to be one that another user can run, too.
 PYTHON = next(
     (found for found in ("/usr/bin/python3.13", "/usr/bin/python3.12", "/usr/bin/python3.11") if Path(found).exists()),
@@ -41,7 +43,7 @@ def session() -> t.Iterator[Session]:
     env = {**kept, "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
     if os.geteuid() == 0:
         name = f"fresh-{secrets.token_hex(4)}"
-        subprocess.run(("useradd", "--create-home", "--shell", "/bin/bash", name), check=True)
+        subprocess.run((USERADD, "--create-home", "--shell", "/bin/bash", name), check=True)
         home = Path(pwd.getpwnam(name).pw_dir)
         try:
             yield Session(
@@ -50,7 +52,7 @@ def session() -> t.Iterator[Session]:
                 ("setpriv", f"--reuid={name}", f"--regid={name}", "--clear-groups"),
             )
         finally:
-            subprocess.run(("userdel", "--remove", name), check=True, stderr=subprocess.DEVNULL)
+            subprocess.run((USERDEL, "--remove", name), check=True, stderr=subprocess.DEVNULL)
     else:
         warnings.warn("only root can add a user, so this user gets an empty home instead", stacklevel=1)
         with tempfile.TemporaryDirectory() as folder:
