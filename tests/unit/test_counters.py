@@ -16,11 +16,15 @@ from ansible.parsing.vault import VaultSecret
 from lab import BOTH_STORES, VAULT_PASSWORD, Lab
 from unit.conftest import Clock, Crash
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import (
+    OpenAICredsError,
+    StoreError,
+    UnreadableError,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases import counts
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, issue_several
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import LEASES
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import LEASES, lease_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.api_errors import (
     API_ERRORS,
@@ -154,6 +158,27 @@ def test_what_was_counted_is_forgotten_when_its_record_has_gone(
     assert 0 < len(kept) < 16 * 8
     assert any(shard.forgotten for shard in counts.read_counts(mount))
     assert counted(mount) == (24, 24)
+
+
+def test_what_cannot_be_read_keeps_nothing_else_from_being_counted(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids are only forgotten to keep the counts small."""
+    monkeypatch.setattr(counts, "_KEPT", 1)
+    first, second = (issue(mount, "my-role")["lease_id"] for _unused in range(2))
+    revoke(mount, active_records(mount, [first]))
+    records = active_records(mount, [second])
+    true = mount.store.read_each
+
+    def read_each(paths: t.Sequence[str]) -> t.Iterator[t.Any]:
+        if lease_path(first) in paths:
+            yield UnreadableError("store_path: it is corrupted")
+        yield from true(paths)
+
+    monkeypatch.setattr(mount.store, "read_each", read_each)
+    assert not revoke(mount, records)[0].error
+    monkeypatch.undo()
+    assert counted(mount) == (2, 2) and not list(mount.store.scan(LEASES))
 
 
 def test_what_the_store_cannot_count_stays_on_record(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,11 @@ from unit.test_account_keys import clean
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import write_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import rfc3339
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import UnreadableError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import (
+    OpenAICredsError,
+    StoreError,
+    UnreadableError,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import find_record
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import LEASES
@@ -25,6 +29,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.
     write_static_role,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep import events
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.events import EventWatcher
 
 if t.TYPE_CHECKING:
@@ -288,6 +293,77 @@ def test_what_cannot_be_read_hides_nothing_else(
     assert told(watcher) == [("lease_expired", lease_id)]
     watcher.poll()
     assert warnings == ["store: leases/x cannot be read"]
+
+
+def test_a_poll_that_fails_loses_no_event(
+    mount: Mount, watcher: EventWatcher, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease_id = issue(mount, "my-role")["lease_id"]
+    clock.move(HOUR)
+
+    def fail(*_args: t.Any) -> t.NoReturn:
+        raise StoreError("store: it does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "next_rotation", fail)
+        with pytest.raises(StoreError):
+            watcher.poll()
+    assert told(watcher) == [("lease_expired", lease_id)]
+    assert told(watcher) == []
+
+
+def test_a_schedule_that_cannot_be_read_hides_no_lease(
+    mount: Mount, watcher: EventWatcher, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Python of ansible-rulebook may lack what reads schedules."""
+    lease_id = issue(mount, "my-role")["lease_id"]
+    clock.move(HOUR)
+    warnings: list[str] = []
+    watcher._mount.warn = warnings.append
+
+    def fail(*_args: t.Any) -> t.NoReturn:
+        raise OpenAICredsError("rotation_schedule needs the Python package cronsim")
+
+    monkeypatch.setattr(events, "next_rotation", fail)
+    assert told(watcher) == [("lease_expired", lease_id)]
+    assert told(watcher) == []
+    assert warnings == ["rotation_schedule needs the Python package cronsim"]
+
+
+def test_a_static_role_is_told_of_once_wherever_it_was_seen(
+    mount: Mount, watcher: EventWatcher, clock: Clock, timer: Timer, double: Double
+) -> None:
+    account = double.add_service_account(PROJECT, "workload")
+    defaults = {
+        "api_key_name": "vault-static-key",
+        "rotation_period": "1h",
+        "ttl": "2h",
+        "rotation_strategy": "new_account",
+        "overlap": "0",
+    }
+    write_static_role(
+        mount, "nightly", service_account_id=account["id"], project_id=PROJECT, defaults=defaults, dry_run=False
+    )
+    due_at = rfc3339(clock() + HOUR)
+    assert rotations(watcher) == []
+    timer.each = 0.1
+    clock.move(HOUR)
+    assert [event["due_at"] for event in rotations(watcher)] == [due_at]
+    clock.move(2)
+    # The next look is one at the whole store.
+    timer.time += 40
+    assert rotations(watcher) == []
+    clock.move(600)
+    timer.time += 40
+    assert [event["due_at"] for event in rotations(watcher)] == [due_at]
+
+
+def test_most_of_the_time_is_a_pause(watcher: EventWatcher, timer: Timer) -> None:
+    assert watcher.poll() == [] and watcher.pause(1.0) == 1.0
+    timer.each = 0.5
+    assert watcher.poll() == [] and watcher.pause(1.0) > 1.0
+    timer.each = 60.0
+    assert watcher.poll() == [] and watcher.pause(1.0) == 3.0
 
 
 def test_what_was_told_does_not_pile_up(mount: Mount, watcher: EventWatcher, clock: Clock) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import threading
 import typing as t
@@ -21,6 +22,7 @@ from ansible.parsing.vault import get_file_vault_secret
 from .._engine.durations import parse_duration
 from .._engine.errors import OpenAICredsError, mask_keys, quoted
 from .._engine.store.base import Data
+from .._engine.store.vaulted_file_cipher import forget_keys
 from .._engine.upkeep.events import EventWatcher
 from .action import unexpected
 from .open_mount import make_mount
@@ -33,6 +35,7 @@ LOGGER = logging.getLogger("ephemeral.openai.openai_events")
 #: ansible-rulebook adds this one if a rulebook asks for feedback.
 _NOT_OURS = {"eda_feedback_queue"}
 _LONGEST_WAIT_SECONDS = 60.0
+_FORGET_AFTER_POLLS = 1000
 _Result = t.TypeVar("_Result")
 
 
@@ -57,7 +60,9 @@ async def send_events(queue: Queue, args: t.Mapping[str, t.Any]) -> None:
     """
     source = await _in_thread(partial(open_source, args))
     failures = 0
-    while True:
+    for poll in itertools.count(1):
+        if poll % _FORGET_AFTER_POLLS == 0:
+            forget_keys()
         try:
             events = await _in_thread(source.watcher.poll)
         except Exception as error:  # noqa: BLE001 - a source that ends takes the rulebook with it
@@ -126,7 +131,10 @@ def _vault_secret(name: str, path: str, option: str) -> tuple[str, t.Any]:
 
 
 async def _in_thread(function: t.Callable[[], _Result]) -> _Result:
-    """Return what a function returns that a thread calls. A cancelled caller does not wait for it, nor does the interpreter when it ends."""
+    """Return what a function returns that a thread calls. A cancelled caller does not wait for it.
+
+    Nor does the interpreter when it ends, but for requests to Vault that are under way in other threads.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_Result] = loop.create_future()
 

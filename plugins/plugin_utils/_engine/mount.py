@@ -123,7 +123,7 @@ class Mount:
                 altered = _copy(data)
                 try:
                     outcomes.append(change(altered))
-                except OpenAICredsError as error:
+                except Exception as error:  # noqa: BLE001 - it is raised by whoever wanted the change
                     outcomes.append(error)
                     continue
                 data = altered if outcomes[-1] else data
@@ -170,11 +170,12 @@ class Mount:
         """Return a client with the mount's admin key. config is the one that was just read, if it was."""
         config = config or self.check_configured()
         access = (config.api_endpoint, config.admin_api_key, config.organization_id)
-        if self._client is None or self._client[0] != access:
+        known = self._client
+        if known is None or known[0] != access:
             current_key = partial(self._current_key, config.api_endpoint)
             client = self.client_for(config, warn=self.warn, current_key=current_key, hear_time=self._hear_time)
-            self._client = (access, client)
-        return self._client[1]
+            known = self._client = (access, client)
+        return known[1]
 
     def client_for(self, config: MountConfig, **options: t.Any) -> OpenAI:
         """Return a client for a config that need not be the mount's; OpenAI says which options there are."""

@@ -90,10 +90,10 @@ def _merge(before: Data, given: Data) -> Data:
     return {**entry, "rotation_period": period, "ttl": ttl, "overlap": overlap}
 
 
-def find_static_role(mount: Mount, name: str, option: str = "name") -> StaticRole:
-    """Return a static role, or raise."""
+def find_static_role(mount: Mount, name: str, option: str = "name", *, definitions: Data | None = None) -> StaticRole:
+    """Return a static role, or raise. definitions are those that were just read, if they were."""
     check_name(name, option)
-    definitions = mount.all_definitions()
+    definitions = mount.all_definitions() if definitions is None else definitions
     entry = definitions.get(STATIC_ROLES, {}).get(name)
     if entry is None:
         # Without a config it is most likely the mount or the store that is not the one that was meant.

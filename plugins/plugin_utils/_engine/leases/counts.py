@@ -22,7 +22,7 @@ import dataclasses
 import typing as t
 import zlib
 
-from ..errors import StoreError
+from ..errors import StoreError, UnreadableError
 from ..mount import Mount
 from ..store.base import Data, Document, converted, readable
 from ..store.changing import change_document
@@ -175,7 +175,11 @@ def _without_spent(mount: Mount, shard: Shard, gone: t.Container[str]) -> Shard:
     now = mount.now()
     over = [lease_id for lease_id, until in shard.counted.items() if until <= now]
     unsure = [lease_id for lease_id in over if lease_id not in gone]
-    there = _there(mount, [path(lease_id) for lease_id in unsure for path in (lease_path, refusal_path)])
+    try:
+        there = _there(mount, [path(lease_id) for lease_id in unsure for path in (lease_path, refusal_path)])
+    except UnreadableError:
+        # What cannot be read may be one of them; and it must not keep others from being counted.
+        return shard
     spent = {
         lease_id for lease_id in over if lease_id in gone or not {lease_path(lease_id), refusal_path(lease_id)} & there
     }

@@ -213,18 +213,23 @@ def is_due(mount: Mount, role: StaticRole, state: StaticState) -> bool:
 def next_rotations(
     mount: Mount, unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable
 ) -> dict[str, int]:
-    """Return the Unix time at which each static role is to be rotated next; 0 for at once. Hand over why a state cannot be read."""
-    names = list(mount.definitions(STATIC_ROLES))
+    """Return the Unix time at which each static role is, or was, to be rotated next; 0 if that is at once for another reason than
+    its age. Hand over why a state cannot be read."""
+    definitions = mount.all_definitions()
+    names = list(definitions.get(STATIC_ROLES, {}))
     states = read_states(mount, names, unreadable)
+    now = mount.now()
     found = {}
     for name in names:
         state = states[name].value if name in states else StaticState()
         try:
-            role = find_static_role(mount, name)
+            role = find_static_role(mount, name, definitions=definitions)
         except OpenAICredsError:
             found[name] = 0  # so that whoever rotates it is told what is wrong
             continue
-        found[name] = 0 if is_due(mount, role, state) else (state.last_rotated or 0) + role.rotation_period
+        planned = (state.last_rotated or 0) + role.rotation_period
+        is_of_age = state.current is not None and state.origin == role.origin and planned <= now
+        found[name] = planned if is_of_age or not is_due(mount, role, state) else 0
     return found
 
 
@@ -234,16 +239,19 @@ def read_static_roles(mount: Mount, name: str | None) -> list[Data]:
     states = read_states(mount, [entry["name"] for entry in entries])
     found = (stored.value.current for stored in states.values())
     leases = {one.value.lease_id: one.value for one in read_leases(mount, [lease_id for lease_id in found if lease_id])}
-    return [_public(mount, entry, states, leases) for entry in entries]
+    definitions = mount.all_definitions()
+    return [_public(mount, definitions, entry, states, leases) for entry in entries]
 
 
-def _public(mount: Mount, entry: Data, states: t.Mapping[str, t.Any], leases: t.Mapping[str, Lease]) -> Data:
+def _public(
+    mount: Mount, definitions: Data, entry: Data, states: t.Mapping[str, t.Any], leases: t.Mapping[str, Lease]
+) -> Data:
     state = states[entry["name"]].value if entry["name"] in states else StaticState()
     lease = leases.get(state.current or "")
     last = state.last_rotated
     live = lease is not None and not lease.ending and mount.now() < lease.expires_at
     try:
-        due = is_due(mount, find_static_role(mount, entry["name"]), state)
+        due = is_due(mount, find_static_role(mount, entry["name"], definitions=definitions), state)
     except OpenAICredsError:
         due = True  # so that whoever rotates it is told what is wrong
     return {

@@ -91,7 +91,10 @@ class Progress:
         with self._lock:
             count = self._counts.get(self._latest)
             look_up = count.look_up if count else None
-        more = look_up() if look_up else 0
+        try:
+            more = look_up() if look_up else 0
+        except Exception:  # noqa: BLE001 - it must not disturb what it tells of
+            more = None
         with self._lock:
             line = ""
             if count:

@@ -285,7 +285,8 @@ class Groups:
 
     def _remember(self, place: str, secret: Data) -> None:
         self._cache[place] = secret
-        self._cache.move_to_end(place)
+        with contextlib.suppress(KeyError):  # another thread has just removed it
+            self._cache.move_to_end(place)
         while len(self._cache) > _CACHED:
             with contextlib.suppress(KeyError):  # another thread was faster
                 self._cache.popitem(last=False)

@@ -70,6 +70,13 @@ def _derive_all(salts: list[_Salt], secret: t.Any) -> None:
             salt.derived.set()
 
 
+def forget_keys() -> None:
+    """Forget the keys that were derived. Ansible keeps all of them, and a process that runs for months reads ever new files."""
+    forget = getattr(VaultAES256._gen_key_initctr, "cache_clear", None)
+    if forget:
+        forget()
+
+
 class Cipher:
     """Encrypts and decrypts files with the vault secrets given to Ansible.
 

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import typing as t
 
 from ..durations import rfc3339
-from ..errors import UnreadableError
+from ..errors import OpenAICredsError, StoreError, UnreadableError
 from ..leases.lease import LEASES, Lease, lease_path, leases_in
 from ..leases.refusal import RefusedLease, all_refusals
 from ..metrics.cleanups import last_cleanup
@@ -34,6 +35,9 @@ OVERDUE_SECONDS = 120
 #: Looking at the whole store takes at most this part of the time, but for one look in so many seconds.
 _SHARE_OF_TIME = 0.05
 _LONGEST_BETWEEN_LOOKS = 30.0
+#: After a poll that took long, a pause is at least so many times as long, up to so many seconds.
+_PAUSE_PER_POLL = 4.0
+_LONGEST_FOR_RELIEF = 3.0
 #: Leases are known at least so long before they end, which is longer than what may be between two looks at the whole store.
 _KNOWN_SECONDS = 60
 
@@ -59,6 +63,9 @@ class EventWatcher:
         self._told_ends: dict[str, int] = {}
         self._told: dict[tuple[str, ...], _Told] = {}
         self._rotations = _Rotations(mount, self._unreadable)
+        #: Events that were found by a poll that failed.
+        self._untold: list[Data] = []
+        self._took = 0.0
 
     def poll(self) -> list[Data]:
         """Return the events since the last call. Raises OpenAICredsError if the store cannot be read."""
@@ -74,21 +81,36 @@ class EventWatcher:
             for hour in dict.fromkeys((bucket(now), bucket(now + _KNOWN_SECONDS))):
                 self._look(f"{LEASES}{hour}/")
         now = mount.now()
-        events = [*self._of_leases(now), *self._of_cleanups(now), *self._of_rotations(now, everything)]
+        # One by one, since what has been found counts as told, whatever becomes of the rest.
+        for event in itertools.chain(self._of_leases(now), self._of_cleanups(now)):
+            self._untold.append(event)
+        try:
+            for event in self._of_rotations(now, everything):
+                self._untold.append(event)
+        except StoreError:
+            raise
+        except OpenAICredsError as error:
+            # Leases end all the same.
+            self._say(str(error))
+        self._took = self._timer() - began
         if everything:
-            took = self._timer() - began
-            self._look_again_at = self._timer() + min(_LONGEST_BETWEEN_LOOKS, took / _SHARE_OF_TIME)
+            self._look_again_at = self._timer() + min(_LONGEST_BETWEEN_LOOKS, self._took / _SHARE_OF_TIME)
             self._forget()
+        events, self._untold = self._untold, []
         return events
 
     def pause(self, longest: float) -> float:
-        """Return for how many seconds to wait until the next poll: until something becomes due that is known, or the longest wait."""
+        """Return for how many seconds to wait until the next poll: until something becomes due that is known, or the longest wait.
+
+        Where there is so much to look at that a poll takes long, most of the time is still a pause.
+        """
         clock = self._mount.clock()
         by_mount = clock - int(clock) + self._mount.now()
         times = [time for lease in self._leases.values() for time in (lease.expires_at - self._ahead, lease.expires_at)]
         if self._next_due is not None:
             times.append(self._next_due - self._horizon)
-        return min([time - by_mount for time in times if time > by_mount] + [longest])
+        wait = min([time - by_mount for time in times if time > by_mount] + [longest])
+        return max(wait, min(_LONGEST_FOR_RELIEF, self._took * _PAUSE_PER_POLL))
 
     def _look(self, prefix: str) -> int | None:
         """Find the leases below a prefix that end soon or have ended, in the place of those that were known there.
@@ -107,8 +129,11 @@ class EventWatcher:
         return survey.next_due
 
     def _unreadable(self, error: UnreadableError) -> None:
-        if self._is_news(("unreadable", str(error)), 0, self._mount.now(), REPEAT_ROTATION_SECONDS):
-            self._mount.warn(str(error))
+        self._say(str(error))
+
+    def _say(self, warning: str) -> None:
+        if self._is_news(("warning", warning), 0, self._mount.now(), REPEAT_ROTATION_SECONDS):
+            self._mount.warn(warning)
 
     def _of_leases(self, now: int) -> t.Iterator[Data]:
         for lease_id, lease in self._leases.items():
