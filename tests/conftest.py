@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
+import tempfile
 import typing as t
 from pathlib import Path
 
@@ -118,3 +119,10 @@ def cluster(running_cluster: Cluster) -> t.Iterator[Cluster]:
         if node.process.poll() is not None:
             running_cluster.restart(index)
     running_cluster.settle()
+
+
+@pytest.fixture
+def temporary() -> t.Iterator[Path]:
+    """A folder for temporary files. Its path is short, since Ansible makes sockets below it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)

@@ -746,12 +746,10 @@ def test_a_program_goes_on_through_ten_keys_without_one_refused_call(hosts: Host
 # Secrets
 
 
-def test_no_key_is_printed_or_left_anywhere_but_in_the_file(lab: Lab, tmp_path: Path) -> None:
+def test_no_key_is_printed_or_left_anywhere_but_in_the_file(lab: Lab, temporary: Path) -> None:
     """Also where it fails, and also not in what is called on the host."""
     lab.configure(renewable=False)
     hosts = Hosts(lab, one=lossy(lab, 100000))
-    temporary = tmp_path / "t"
-    temporary.mkdir()
     env = {**lab.everything_written(temporary), "ANSIBLE_KEEP_REMOTE_FILES": "0", "ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "1"}
     out, keys = "", []
     for variables in ({}, SOON, {"format": "json"}, {"format": "raw"}):

@@ -279,6 +279,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_guides_name_only_what_exists() -> None:
     """Modules, plugins, roles and playbooks by their full names; our modules by their short ones."""
     known = {name for kind in ("modules", "lookup", "callback", "roles", "playbooks") for name in names(kind)}
+    events = ROOT / "extensions" / "eda"
+    known |= {path.stem for path in (*events.glob("plugins/event_source/*.py"), *events.glob("rulebooks/*.yml"))}
     # The action group and the repository.
     known |= {"openai", "git"}
     for page in PAGES:

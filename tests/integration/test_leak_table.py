@@ -10,7 +10,6 @@ import base64
 import dataclasses
 import re
 import sys
-import tempfile
 import typing as t
 from pathlib import Path
 
@@ -265,13 +264,6 @@ ELSEWHERE = {
     "stdout callbacks `minimal` and `oneline`, callbacks that store results such as `junit`, `tree` and AWX's": "test_other_callbacks",
     "`ANSIBLE_DISPLAY_ARGS_TO_STDOUT`": "test_other_callbacks",
 }
-
-
-@pytest.fixture
-def temporary() -> t.Iterator[Path]:
-    """A folder for temporary files. Its path is short, since Ansible makes sockets below it."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
 
 
 @dataclasses.dataclass

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 import typing as t
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
 from lab import MARKER, VAULT_PASSWORD, Lab
 
@@ -65,13 +63,6 @@ def _play(lab: Lab) -> list[object]:
         {"ephemeral.openai.openai_cleanup": {"orphans": "delete"}} | refused,
     ]
     return [{"hosts": "all", "gather_facts": True, "tasks": tasks}]
-
-
-@pytest.fixture
-def temporary() -> t.Iterator[Path]:
-    """A folder for temporary files. Its path is short, since Ansible makes sockets below it."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
 
 
 def test_no_secret_is_printed_or_written(lab: Lab, temporary: Path) -> None:

@@ -12,7 +12,6 @@ import re
 import secrets
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 import typing as t
@@ -223,13 +222,6 @@ def test_a_run_has_one_lease_whichever_servers_its_forks_ask(tmp_path: Path, dou
     assert run.rc == 0, run.out
     assert len(lab.accounts()) == 1
     assert set(lab.leases()) == lab.accounts()
-
-
-@pytest.fixture
-def temporary() -> t.Iterator[Path]:
-    """A folder for temporary files. Its path is short, since Ansible makes sockets below it."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
 
 
 def _found(secret: str | re.Pattern[bytes], content: bytes) -> bool:
