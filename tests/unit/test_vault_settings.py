@@ -319,7 +319,9 @@ def test_the_notes_of_a_run_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> N
     """What is noted for the end of the run tells how to reach the store."""
     monkeypatch.setattr(taken_leases, "_notes", None)
     taken_leases.begin_notes()
-    entries = [{"lease_id": f"id-of-lease-{number}", **resolve({"token": "the-secret", "proxies": {}})} for number in (1, 2)]
+    entries = [
+        {"lease_id": f"id-of-lease-{number}", **resolve({"token": "the-secret", "proxies": {}})} for number in (1, 2)
+    ]
     assert all(map(taken_leases.note, entries))
     assert taken_leases.notes() == entries
     assert taken_leases._notes
