@@ -16,7 +16,7 @@ from double import objects
 from double.inside import InsideDouble, answering
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
-from lab import MARKER, PROJECT, Lab
+from lab import MARKER, PROJECT, Lab, new_lab
 from memory_store import MemoryStore
 from unit.conftest import Clock
 from unit.crashes.world import World, another_store
@@ -66,7 +66,7 @@ class _NoThread:
         raise RuntimeError("can't start new thread")
 
 
-@pytest.fixture(params=["memory", "vaulted_file"])
+@pytest.fixture(params=["memory", "vaulted_file", "vault_kv"])
 def machine(
     request: pytest.FixtureRequest, tmp_path: Path, inside_double: InsideDouble, monkeypatch: pytest.MonkeyPatch
 ) -> type[Machine]:
@@ -89,7 +89,9 @@ def machine(
     monkeypatch.setattr(Cipher, "prepare", lambda _self, _files: None)
     monkeypatch.setattr(os, "fsync", lambda _file: None)
     memory = request.param == "memory"
-    lab = MemoryLab(tmp_path / "node", inside_double) if memory else Lab(tmp_path / "node", inside_double)
+    vault = request.getfixturevalue("bao") if request.param == "vault_kv" else None
+    path = tmp_path / "node"
+    lab = MemoryLab(path, inside_double) if memory else new_lab(path, inside_double, vault)
     for account in ACCOUNTS:
         inside_double.add_service_account(PROJECT, account, id=account)
     lab.configure()
@@ -135,7 +137,9 @@ def test_a_few_hundred_steps(machine: type[Machine], examples: int) -> None:
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("machine", "examples"), [("memory", 260), ("vaulted_file", 10)], indirect=["machine"])
+@pytest.mark.parametrize(
+    ("machine", "examples"), [("memory", 260), ("vaulted_file", 10), ("vault_kv", 20)], indirect=["machine"]
+)
 def test_ten_thousand_steps(machine: type[Machine], examples: int) -> None:
     run(machine, examples)
     assert machine.steps >= examples * _STEPS * 0.8, machine.steps
