@@ -209,9 +209,8 @@ def test_the_rotation_of_the_admin_key_is_told_of(mount: Mount, watcher: EventWa
     assert rotations(watcher) == []
 
 
-def test_the_rotation_of_a_static_role_is_told_of(
-    mount: Mount, watcher: EventWatcher, clock: Clock, double: Double
-) -> None:
+def write_nightly(mount: Mount, double: Double) -> None:
+    """Write a static role that is due each hour; with its definition it gets its first key."""
     account = double.add_service_account(PROJECT, "workload")
     defaults = {
         "api_key_name": "vault-static-key",
@@ -220,10 +219,16 @@ def test_the_rotation_of_a_static_role_is_told_of(
         "rotation_strategy": "new_account",
         "overlap": "0",
     }
-    assert rotations(watcher) == []
     write_static_role(
         mount, "nightly", service_account_id=account["id"], project_id=PROJECT, defaults=defaults, dry_run=False
     )
+
+
+def test_the_rotation_of_a_static_role_is_told_of(
+    mount: Mount, watcher: EventWatcher, clock: Clock, double: Double
+) -> None:
+    assert rotations(watcher) == []
+    write_nightly(mount, double)
     # With its definition it gets its first key.
     last = rotations(watcher)
     rotate_static_role(mount, "nightly", always=False)
@@ -333,17 +338,7 @@ def test_a_schedule_that_cannot_be_read_hides_no_lease(
 def test_a_static_role_is_told_of_once_wherever_it_was_seen(
     mount: Mount, watcher: EventWatcher, clock: Clock, timer: Timer, double: Double
 ) -> None:
-    account = double.add_service_account(PROJECT, "workload")
-    defaults = {
-        "api_key_name": "vault-static-key",
-        "rotation_period": "1h",
-        "ttl": "2h",
-        "rotation_strategy": "new_account",
-        "overlap": "0",
-    }
-    write_static_role(
-        mount, "nightly", service_account_id=account["id"], project_id=PROJECT, defaults=defaults, dry_run=False
-    )
+    write_nightly(mount, double)
     due_at = rfc3339(clock() + HOUR)
     assert rotations(watcher) == []
     timer.each = 0.1

@@ -136,21 +136,12 @@ class _Way(contextlib.AbstractContextManager[None]):
 @contextlib.contextmanager
 def beside(function: t.Callable[[], object]) -> t.Iterator[None]:
     """Do in a thread, for as long as the context lasts, what is done again later if it does not succeed."""
-
-    def quietly() -> None:
-        with contextlib.suppress(Exception):
-            function()
-
-    thread = threading.Thread(target=quietly)
-    try:
-        thread.start()
-    except RuntimeError:
-        yield
-        return
+    thread = _start(function)
     try:
         yield
     finally:
-        thread.join()
+        if thread:
+            thread.join()
 
 
 def in_background(function: t.Callable[[], object]) -> threading.Thread | None:
@@ -160,6 +151,14 @@ def in_background(function: t.Callable[[], object]) -> threading.Thread | None:
     holds the lock of Ansible's result queue leaves that locked for ever. For the same reason, and for the locks of
     libraries, both wait for the thread.
     """
+    thread = _start(function)
+    if thread:
+        _background.add(thread)
+    return thread
+
+
+def _start(function: t.Callable[[], object]) -> threading.Thread | None:
+    """Call a function in a thread, whatever it raises; returns None if no thread can be had."""
 
     def quietly() -> None:
         with contextlib.suppress(Exception):
@@ -170,7 +169,6 @@ def in_background(function: t.Callable[[], object]) -> threading.Thread | None:
         thread.start()
     except RuntimeError:
         return None
-    _background.add(thread)
     return thread
 
 
