@@ -100,6 +100,45 @@ def test_where_the_system_refuses_every_thread(lab: Lab) -> None:
     assert sum(call["method"] == "DELETE" for call in lab.double.requests()) == 5
 
 
+#: Has threads that the system takes a while to end, as OpenSSL's tidying up may, and then forks. Prints how many of them a child
+#: would find.
+THREADS_THAT_LINGER = """
+import contextlib, ctypes, json, os, sys, threading
+sys.path[:0] = json.loads(sys.argv[1])
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import threads
+libc = ctypes.CDLL(None)
+key = ctypes.c_uint()
+# What the system calls as a thread ends, with the number that the thread has put there.
+assert libc.pthread_key_create(ctypes.byref(key), libc.usleep) == 0
+ids = set()
+def linger(_item=None):
+    ids.add(threading.get_native_id())
+    libc.pthread_setspecific(key, ctypes.c_void_p(200_000))
+def begin(kind):
+    if kind == "in_background":
+        assert threads.in_background(linger)
+    elif kind == "beside":
+        with threads.beside(linger):
+            pass
+    else:
+        list(threads.concurrently(linger, range(4), 2))
+begin(sys.argv[2])
+there = set()
+os.register_at_fork(after_in_parent=lambda: there.update(os.listdir("/proc/self/task")))
+if os.fork() == 0:
+    os._exit(0)
+os.wait()
+print(len(ids) > 0, len(there & {str(one) for one in ids}))
+"""
+
+
+@pytest.mark.parametrize("kind", ["in_background", "beside", "concurrently"])
+def test_a_process_forks_when_the_system_has_ended_its_threads(kind: str) -> None:
+    args = (sys.executable, "-c", THREADS_THAT_LINGER, json.dumps(sys.path), kind)
+    done = subprocess.run(args, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.stderr) == ("True 0\n", "")
+
+
 def test_a_gate_lets_the_lowest_numbers_in_first() -> None:
     gate = Gate(1)
     order: list[int] = []

@@ -12,6 +12,7 @@ import itertools
 import os
 import queue
 import threading
+import time
 import typing as t
 import weakref
 
@@ -19,6 +20,11 @@ _T = t.TypeVar("_T")
 _R = t.TypeVar("_R")
 
 _background: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+#: What the system calls the threads that were begun here since the process last forked.
+_begun: set[int | None] = set()
+#: How often it is looked whether a thread is gone, and for how long: another one may have got its number.
+_EXIT_SECONDS = 0.0002
+_LONGEST_EXIT_SECONDS = 1.0
 
 
 def concurrently(
@@ -58,10 +64,8 @@ def concurrently(
 
     threads: list[threading.Thread] = []
     for _unused in range(limit if limit > 1 or waiting else 0):
-        thread = threading.Thread(target=work)
-        try:
-            thread.start()
-        except RuntimeError:
+        thread = _started(work)
+        if thread is None:
             break
         threads.append(thread)
     if not threads:
@@ -164,17 +168,33 @@ def _start(function: t.Callable[[], object]) -> threading.Thread | None:
         with contextlib.suppress(Exception):
             function()
 
-    thread = threading.Thread(target=quietly)
+    return _started(quietly)
+
+
+def _started(target: t.Callable[[], object]) -> threading.Thread | None:
+    thread = threading.Thread(target=target)
     try:
         thread.start()
     except RuntimeError:
         return None
+    _begun.add(thread.native_id)
     return thread
 
 
 def _finish_background() -> None:
+    """Wait for what a child must not find half done, and for threads that have ended to be gone.
+
+    Before Python 3.13, join() returns while the system still ends the thread. OpenSSL tidies up after it then, under a lock that a
+    child would inherit locked for ever.
+    """
     for thread in list(_background):
         thread.join()
+    at_work = {thread.native_id for thread in threading.enumerate()}
+    end = time.monotonic() + _LONGEST_EXIT_SECONDS
+    for native_id in _begun - at_work:
+        while os.path.exists(f"/proc/self/task/{native_id}") and time.monotonic() < end:
+            time.sleep(_EXIT_SECONDS)
+    _begun.intersection_update(at_work)
 
 
 os.register_at_fork(before=_finish_background)
