@@ -558,9 +558,11 @@ def in_a_worker(function: t.Callable[[], object]) -> None:
     assert worker.exitcode == 0
 
 
+@pytest.mark.parametrize("size", [0, 200_000])
 def test_what_one_worker_has_read_or_written_the_next_one_need_not_decrypt(
-    path: Path, filled: VaultedFileStore, monkeypatch: pytest.MonkeyPatch
+    path: Path, filled: VaultedFileStore, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
+    data = {"n": "x" * size}
     decrypted: list[str] = []
     true = Cipher.decrypt
 
@@ -569,8 +571,8 @@ def test_what_one_worker_has_read_or_written_the_next_one_need_not_decrypt(
         return true(cipher, at, content)
 
     monkeypatch.setattr(Cipher, "decrypt", decrypt)
-    in_a_worker(lambda: opened(path).write(Write("definitions", {"n": 2}, 1)))
-    assert opened(path).read("definitions") == Document("definitions", {"n": 2}, 2) and decrypted == []
+    in_a_worker(lambda: opened(path).write(Write("definitions", data, 1)))
+    assert opened(path).read("definitions") == Document("definitions", data, 2) and decrypted == []
     # Not by whoever has another password, and not what is another file by now.
     assert "wrong vault password" in refused(opened(path, b"another").read, "definitions")
     assert len(decrypted) == 1
@@ -579,15 +581,17 @@ def test_what_one_worker_has_read_or_written_the_next_one_need_not_decrypt(
     file.unlink()
     file.write_bytes(content)
     file.chmod(0o600)
-    assert opened(path).read("definitions") == Document("definitions", {"n": 2}, 2) and len(decrypted) == 2
+    assert opened(path).read("definitions") == Document("definitions", data, 2) and len(decrypted) == 2
     file.write_bytes(b"$ANSIBLE_VAULT;1.1;AES256\n00")
     assert "nothing was changed" in refused(opened(path).read, "definitions")
 
 
-def test_what_is_large_is_not_remembered(path: Path, filled: VaultedFileStore) -> None:
-    filled.write(Write("large", {"text": SECRET + "x" * 100_000}), Write("small", {"text": SECRET}))
+def test_what_is_large_is_remembered_only_where_all_tasks_read_it(path: Path, filled: VaultedFileStore) -> None:
+    filled.write(Write("leases/000-large", {"text": SECRET + "x" * 10_000}), Write("leases/001-small", {"text": SECRET}))
     memory = run_memory.FILES._memory[:]
     assert b"x" * 100 not in memory and SECRET.encode() in memory
+    filled.write(Write("large", {"text": "x" * 10_000}))
+    assert b"x" * 100 in run_memory.FILES._memory[:]
     assert PASSWORD not in memory and PASSWORD.hex().encode() not in memory
 
 

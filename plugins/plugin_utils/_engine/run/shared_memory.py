@@ -130,7 +130,7 @@ def _hidden(name: str) -> str:
 #: Of the servers that state is on, and the logins there.
 SERVERS = Memory(2**15)
 #: Of files that state is in.
-FILES = Memory(2**17)
+FILES = Memory(2**18)
 #: Of servers that do not answer, or refuse: never a secret, nor a name from which one could be guessed.
 REFUSALS = Memory(2**15)
 #: Held while one logs in. It is here because all workers must have the same one, whenever they import what logs in.

@@ -33,14 +33,16 @@ from ..run.shared_memory import FILES
 from ..run.threads import in_background
 from .base import Document, Found, Store, Survey, Write
 from .combining import Combiner
-from .vaulted_file_cipher import Cipher, Content, Entries, Entry
+from .vaulted_file_cipher import Cipher, Content, Entries, Entry, parse
 from .vaulted_file_tree import File, NotAFileError, Tree, group_files
 
 #: Documents in one file. More makes a write slower, fewer makes a listing slower.
 GROUP_SIZE = 64
 _CACHED_FILES = 64
-#: The largest file that a run remembers, in characters of plain text: larger ones are not read by each task.
+#: The largest file that a run remembers, in characters of plain text: larger ones are not read by each task. In the mount's own
+#: folder they are, where the definitions are.
 _REMEMBERED = 4096
+_REMEMBERED_OF_ALL = 2**17
 _GENERATION_DIGITS = 12
 
 #: The folder of a group, and its name.
@@ -302,12 +304,12 @@ class VaultedFileStore(Store):
                     encrypted = stream.read()
                 except OSError as error:
                     raise UnreadableError(f"store_path: cannot read {path}: {error.strerror}") from None
-                content, size = self._cipher.decrypt(path, encrypted)
+                content, text = self._cipher.decrypt(path, encrypted)
                 if content.group != self._tree.relative(file.folder, file.group):
                     raise UnreadableError(
                         f"store_path: {path} is a copy from {content.group} of this store or another; move it away"
                     )
-                self._tell(path, identity, content, size)
+                self._tell(file, identity, text)
         self._remember(path, identity, content)
         return content
 
@@ -317,18 +319,17 @@ class VaultedFileStore(Store):
             with contextlib.suppress(KeyError):  # another thread was faster
                 self._cache.popitem(last=False)
 
-    def _tell(self, path: str, identity: tuple[int, ...], content: Content, size: int) -> None:
-        """Let the other processes of the run know what is in a file, of so many characters."""
-        if size <= _REMEMBERED:
-            FILES.remember(self._memory_of(path), [path, identity, content])
+    def _tell(self, file: File, identity: tuple[int, ...], text: str) -> None:
+        """Let the other processes of the run know the plain text of a file."""
+        if len(text) <= (_REMEMBERED_OF_ALL if file.folder == self._tree.mount else _REMEMBERED):
+            FILES.remember(self._memory_of(file.path), [file.path, identity, text])
 
     def _recall(self, path: str, identity: tuple[int, ...]) -> Content | None:
         """Return what another process of the run has found in a file, or put there."""
         known = FILES.recall(self._memory_of(path))
         if known is None or known[:2] != [path, list(identity)]:
             return None
-        group, entries, replaces = known[2]
-        return Content(group, {key: Entry(*entry) for key, entry in entries.items()}, replaces)
+        return parse(known[2])
 
     def _memory_of(self, path: str) -> str:
         """Return under which name the run remembers a file: the same for each generation, and for whoever has the secrets."""
@@ -344,9 +345,9 @@ class VaultedFileStore(Store):
             due = min((entry.due for entry in entries.values()), default=0)
             new = File(folder, group, random_text(_GENERATION_DIGITS), len(entries), due)
             content = Content(self._tree.relative(folder, group), entries, [file.generation for file in files])
-            encrypted, size = self._cipher.encrypt(content)
+            encrypted, text = self._cipher.encrypt(content)
             identity = _identity(self._tree.write(new, encrypted))
-            self._tell(new.path, identity, content, size)
+            self._tell(new, identity, text)
             self._remember(new.path, identity, content)
             # The write is done. What cannot be removed is known as replaced.
             self._tree.remove(files)

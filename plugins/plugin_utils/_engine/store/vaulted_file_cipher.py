@@ -61,6 +61,17 @@ class _Salt(t.NamedTuple):
     derived: threading.Event
 
 
+def parse(text: str) -> Content:
+    """Return what the plain text of a file says; raises ValueError and such if it is not one of this store."""
+    data = json.loads(unshrink(text))
+    entries = {
+        key: Entry(dict(entry["data"]), int(entry["version"]), int(entry["due"]))
+        for key, entry in data["documents"].items()
+    }
+    replaces = [str(generation) for generation in data["replaces"]]
+    return Content(str(data["group"]), entries, replaces)
+
+
 def _derive_all(salts: list[_Salt], secret: t.Any) -> None:
     """Have the keys of new salts derived; Ansible remembers them."""
     for salt in salts:
@@ -114,21 +125,21 @@ class Cipher:
         """Have the key of a file derived that was encrypted with a secret; Ansible remembers it."""
         VaultAES256.decrypt(parse_vaulttext_envelope(content)[0], secret)
 
-    def encrypt(self, content: Content) -> tuple[bytes, int]:
-        """Return what to write into a file, and how many characters it has in plain text."""
+    def encrypt(self, content: Content) -> tuple[bytes, str]:
+        """Return what to write into a file, and its plain text."""
         documents = {key: entry._asdict() for key, entry in content.entries.items()}
         data = {"group": content.group, "documents": documents, "replaces": content.replaces}
-        text = json.dumps(data, separators=(",", ":"))
+        text = shrink(json.dumps(data, separators=(",", ":")))
         vault_id, secret = self.encryption_secret()
         # The salt is ours: with a fixed one (VAULT_ENCRYPT_SALT) all files would share a key stream.
-        return self._vault.encrypt(shrink(text), secret, vault_id=vault_id, salt=self._new_salt()), len(text)
+        return self._vault.encrypt(text, secret, vault_id=vault_id, salt=self._new_salt()), text
 
-    def decrypt(self, path: str, content: bytes) -> tuple[Content, int]:
-        """Return what a file holds, and how many characters it has in plain text."""
+    def decrypt(self, path: str, content: bytes) -> tuple[Content, str]:
+        """Return what a file holds, and its plain text."""
         if not content.startswith(b"$ANSIBLE_VAULT;"):
             raise UnreadableError(f"store_path: {path} is corrupted: it is not a vaulted file; nothing was changed")
         try:
-            text = self._vault.decrypt(content)
+            plain = self._vault.decrypt(content)
         except AnsibleVaultFormatError:
             raise UnreadableError(
                 f"store_path: {path} is corrupted: its vault format is broken; nothing was changed"
@@ -136,14 +147,8 @@ class Cipher:
         except AnsibleError:
             raise self._wrong_password(path, content) from None
         try:
-            plain = unshrink(text.decode())
-            data = json.loads(plain)
-            entries = {
-                key: Entry(dict(entry["data"]), int(entry["version"]), int(entry["due"]))
-                for key, entry in data["documents"].items()
-            }
-            replaces = [str(generation) for generation in data["replaces"]]
-            return Content(str(data["group"]), entries, replaces), len(plain)
+            text = plain.decode()
+            return parse(text), text
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UnreadableError(
                 f"store_path: {path} is corrupted: it does not hold documents of this store; nothing was changed"
