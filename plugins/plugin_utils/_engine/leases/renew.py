@@ -53,18 +53,18 @@ def renew(mount: Mount, record: Record, increment: int | None, *, dry_run: bool)
     if not is_left(lease.renewing, mount.now(), GRACE_SECONDS):
         raise OpenAICredsError(f"lease_id: {lease_id} is being renewed by somebody else; try again")
     # After the record was read: what is moved after this has another version then.
-    mount.check_is_here()
-    renewed = dataclasses.replace(lease, expires_at=end, renewing=None)
+    definitions = mount.all_definitions()
+    renewed = Stored(dataclasses.replace(lease, expires_at=end, renewing=None), stored.path, stored.version)
     if not dry_run:
         if lease.native_expiry:
-            check_pins(mount.openai(), lease.thing, lease_id)
-            renewed = _renew_natively(mount, stored, renewed, duration)
+            check_pins(mount.openai(mount.check_configured(definitions)), lease.thing, lease_id)
+            renewed = _renew_natively(mount, stored, renewed.value, duration)
         else:
-            _write(mount, stored, renewed)
-    return Record(renewed, "active", stored)
+            renewed = _write(mount, stored, renewed.value)
+    return Record(renewed.value, "active", renewed)
 
 
-def _renew_natively(mount: Mount, stored: Stored[Lease], renewed: Lease, duration: int) -> Lease:
+def _renew_natively(mount: Mount, stored: Stored[Lease], renewed: Lease, duration: int) -> Stored[Lease]:
     """Mark, update, commit; returns the lease as it is on record then."""
     end = renewed.expires_at
     earlier = min(end, stored.value.expires_at)
@@ -91,11 +91,10 @@ def _renew_natively(mount: Mount, stored: Stored[Lease], renewed: Lease, duratio
         # A second may have begun since, or the clocks differ a little.
         renewed = dataclasses.replace(renewed, expires_at=min(end, key_end))
         try:
-            _write(mount, marked, renewed)
+            return _write(mount, marked, renewed)
         except Conflict:
             _lower_end(mount, renewed.lease_id, renewed.expires_at)
             raise
-    return renewed
 
 
 def _write(mount: Mount, stored: Stored[Lease], lease: Lease) -> Stored[Lease]:
