@@ -67,6 +67,7 @@ from ansible.errors import AnsibleError
 from ansible.executor.task_queue_manager import TaskQueueManager
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import lookup_loader
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import unexpected
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.open_mount import open_mount
@@ -156,6 +157,8 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_start(self, playbook: t.Any) -> None:
         self._playbooks_left -= 1
         self._failed = True
+        # What is loaded here, each worker need not load for itself.
+        lookup_loader.get("ephemeral.openai.openai_creds")
 
     def v2_playbook_on_stats(self, stats: t.Any) -> None:
         hosts = (stats.summarize(host) for host in stats.processed)

@@ -24,8 +24,8 @@ CONTROLLERS, LEASES = 10, 10
 FORK = multiprocessing.get_context("fork")
 
 
-def _play(lab: Lab, task: dict[str, t.Any]) -> tuple[float, float]:
-    """Run a task on many hosts; returns the seconds of the whole play, and the MiB of its largest process."""
+def _play(lab: Lab, task: dict[str, t.Any], callbacks: str = "") -> tuple[float, float]:
+    """Run a task on many hosts, with callbacks enabled; returns the seconds of the whole play, and the MiB of its largest process."""
     inventory = lab.path / "many-hosts.yml"
     hosts = "".join(f"    host{nth}:\n" for nth in range(HOSTS))
     inventory.write_text(
@@ -33,6 +33,7 @@ def _play(lab: Lab, task: dict[str, t.Any]) -> tuple[float, float]:
     )
     play = [{"hosts": "all", "gather_facts": False, "tasks": [{**task, "no_log": True}]}]
     env = {**lab.env, "ANSIBLE_COLLECTIONS_PATH": f"{COLLECTIONS}:{COMMUNITY}", "ANSIBLE_FORKS": str(FORKS)}
+    env["ANSIBLE_CALLBACKS_ENABLED"] = callbacks
     # From a small process: what a process has when another one is forked from it counts as that one's, too.
     program = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True);"
@@ -56,14 +57,15 @@ def hosts(lab: Lab) -> None:
         lookup = f"lookup('community.hashi_vault.vault_kv2_get', '{lab.kv_path}/bare', engine_mount_point='secret')"
         other = "community.hashi_vault reading one stored key"
         reference = _play(lab, {"ansible.builtin.set_fact": {"key": "{{ " + lookup + " }}"}})
-    ours = {
-        "one lease for all": {
-            "ansible.builtin.set_fact": {"key": "{{ lookup('ephemeral.openai.openai_creds', 'my-role') }}"}
-        },
-        "a lease each": {"ephemeral.openai.openai_creds": {"name": "my-role"}},
-    }
-    for what, task in ours.items():
-        took, mebibytes = _play(lab, task)
+    shared = {"ansible.builtin.set_fact": {"key": "{{ lookup('ephemeral.openai.openai_creds', 'my-role') }}"}}
+    each = {"ephemeral.openai.openai_creds": {"name": "my-role"}}
+    callback = "ephemeral.openai.openai_leases"
+    for what, task, callbacks in (
+        ("one lease for all", shared, ""),
+        ("one lease for all, with openai_leases", shared, callback),
+        ("a lease each", each, ""),
+    ):
+        took, mebibytes = _play(lab, task, callbacks)
         row(
             f"a play over {HOSTS} hosts, {FORKS} forks, {what}",
             f"{took:.1f} s, {mebibytes:.0f} MiB",
