@@ -39,7 +39,8 @@ options:
     default: openai_creds
   costs:
     description:
-      - Whether to ask OpenAI what was spent. If OpenAI does not say, all else is written first, and then the task fails.
+      - Whether to ask OpenAI what each project, and the key of each lease on record, has spent. If OpenAI does not
+        say, all else is written first, and then the task fails.
     type: bool
     default: false
   costs_window:

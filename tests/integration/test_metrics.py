@@ -14,6 +14,10 @@ from lab import BOTH_STORES, MARKER, PROJECT, Lab
 from prometheus_client.parser import text_string_to_metric_families
 from pushgateway import Pushgateway
 
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
+
 Labels = frozenset[tuple[str, str]]
 
 
@@ -205,6 +209,7 @@ def test_what_was_spent(lab: Lab) -> None:
     )
     assert "openai_quota_used" not in {name for name, _labels in written(lab)}
     samples = written(lab, costs=True)
+    assert not [name for name, _labels in samples if name == "openai_creds_lease_cost"]
     assert value(samples, "openai_quota_used", project="lab") == 1.75
     assert value(samples, "openai_quota_used", project="proj_other") == 2
     [week] = results(lab, [{"ephemeral.openai.openai_metrics": {"costs": True, "costs_window": "7d"}}])
@@ -216,6 +221,29 @@ def test_what_was_spent(lab: Lab) -> None:
     [refused] = results(lab, [{"ephemeral.openai.openai_metrics": {"textfile": str(path), "costs": True}}], rc=2)
     assert refused["msg"].startswith("costs: what was spent is not known: ")
     assert value(told(path.read_text()), "openai_creds_issued_total", role="my-role") == 0
+
+
+def test_what_a_lease_has_spent(lab: Lab) -> None:
+    lab.configure()
+    mount = lab.mount()
+    first, second, _unused = (issue(mount, "my-role") for _each in range(3))
+    costs = [(first, 1.5), (first, 0.25), (second, 4.0)]
+    gone = issue(mount, "my-role")
+    lab.double.costs(
+        [
+            {"value": amount, "start_time": int(time.time()), "project_id": PROJECT, "api_key_id": creds["api_key_id"]}
+            for creds, amount in (*costs, (gone, 8.0))
+        ]
+    )
+    revoke(mount, active_records(mount, [gone["lease_id"]]))
+    samples = written(lab, costs=True)
+    spent = {
+        dict(labels)["lease_id"]: (dict(labels)["role"], amount)
+        for (name, labels), amount in samples.items()
+        if name == "openai_creds_lease_cost"
+    }
+    assert spent == {first["lease_id"]: ("my-role", 1.75), second["lease_id"]: ("my-role", 4.0)}
+    assert value(samples, "openai_quota_used", project="lab") == 13.75
 
 
 def test_the_playbook(lab: Lab, pushgateway: Pushgateway) -> None:

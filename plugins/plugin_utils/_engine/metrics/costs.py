@@ -2,9 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What OpenAI says was spent, by project."""
+"""What OpenAI says was spent, by project and by key."""
 
 from __future__ import annotations
+
+import typing as t
 
 from ..definitions.projects import project_names
 from ..mount import Mount
@@ -12,24 +14,36 @@ from ..mount import Mount
 _DAY = 86400
 
 
-def spent_by_project(mount: Mount, window: int) -> tuple[dict[str, float], str | None]:
-    """Return what was spent in the last days, today included, by project: its name in the mount, or else its id.
+class Spent(t.NamedTuple):
+    """Sums by project, which has its name in the mount or else its id, and by the id of the key; problem says why they are not all:
+    amounts of several currencies cannot be added up."""
 
-    OpenAI counts by days of UTC, so a window that is not of whole days begins with its first day. Also returns why the sums are
-    not all: amounts of several currencies cannot be added up.
+    by_project: dict[str, float]
+    by_key: dict[str, float]
+    problem: str | None
+
+
+def spent(mount: Mount, window: int) -> Spent:
+    """Return what was spent in the last days, today included.
+
+    OpenAI counts by days of UTC, so a window that is not of whole days begins with its first day.
     """
     now = mount.now()
     days = -(-window // _DAY)
     start = (now // _DAY - days + 1) * _DAY
-    sums: dict[str, dict[str, float]] = {}
-    for cost in mount.openai().costs_by_project(start):
-        of_currency = sums.setdefault(cost.currency, {})
-        of_currency[cost.project_id or ""] = of_currency.get(cost.project_id or "", 0.0) + cost.amount
-    currency = "usd" if "usd" in sums else min(sums, default="usd")
+    costs = mount.openai().costs(start)
+    currencies = {cost.currency for cost in costs}
+    currency = "usd" if "usd" in currencies else min(currencies, default="usd")
     names = project_names(mount)
-    spent = dict.fromkeys(names.values(), 0.0)
-    for project_id, amount in sums.get(currency, {}).items():
-        spent[names.get(project_id, project_id)] = amount
-    others = ", ".join(sorted(set(sums) - {currency}))
+    by_project = dict.fromkeys(names.values(), 0.0)
+    by_key: dict[str, float] = {}
+    for cost in costs:
+        if cost.currency != currency:
+            continue
+        project = names.get(cost.project_id or "", cost.project_id or "")
+        by_project[project] = by_project.get(project, 0.0) + cost.amount
+        if cost.api_key_id:
+            by_key[cost.api_key_id] = by_key.get(cost.api_key_id, 0.0) + cost.amount
+    others = ", ".join(sorted(currencies - {currency}))
     problem = f"costs: OpenAI also reports costs in {others}; only those in {currency} are counted" if others else None
-    return spent, problem
+    return Spent(by_project, by_key, problem)

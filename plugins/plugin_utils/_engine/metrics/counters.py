@@ -26,12 +26,14 @@ _SECTIONS = {"roles": "", STATIC_ROLES: "static/", SETS: "library/"}
 class LeaseNumbers:
     """By role: how many leases were issued, how many have ended, and how many there are now, by status.
 
-    issued is None if it is not known, since some of what is on record cannot be read: unreadable says how many places.
+    issued is None if it is not known, since some of what is on record cannot be read: unreadable says how many places. keys has
+    the ids of the leases that are on record, by those of their keys.
     """
 
     issued: dict[str, int] | None
     revoked: dict[str, int]
     now: dict[tuple[str, str], int]
+    keys: dict[str, str]
     unreadable: int
 
 
@@ -40,7 +42,12 @@ def lease_numbers(mount: Mount) -> LeaseNumbers:
     for _look in range(_LOOKS):
         before = read_counts(mount)
         unreadable: list[UnreadableError] = []
-        found = [(one.subject, one.status, one.issuing is None) for one in records(mount, unreadable.append)]
+        keys: dict[str, str] = {}
+        found = []
+        for one in records(mount, unreadable.append):
+            found.append((one.subject, one.status, one.issuing is None))
+            if one.lease.api_key_id:
+                keys[one.lease.api_key_id] = one.subject
         after = read_counts(mount)
         # A lease that has ended during the look is in both, and its id in the counts, unless ids were taken out.
         if is_exact := _forgotten(before) == _forgotten(after):
@@ -61,7 +68,7 @@ def lease_numbers(mount: Mount) -> LeaseNumbers:
         if is_issued and lease_id not in counted:
             issued[role] += 1
     known = is_exact and not unreadable
-    return LeaseNumbers(dict(issued) if known else None, dict(revoked), dict(now), len(unreadable))
+    return LeaseNumbers(dict(issued) if known else None, dict(revoked), dict(now), keys, len(unreadable))
 
 
 def _forgotten(shards: t.Iterable[Shard]) -> int:

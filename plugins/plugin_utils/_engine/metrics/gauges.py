@@ -10,13 +10,14 @@ import dataclasses
 import typing as t
 
 from ..errors import OpenAICredsError
+from ..leases.counts import role_label
 from ..library.status import AVAILABLE, CHECKED_OUT, library_status
 from ..mount import Mount
 from ..rotation.schedule import next_rotation
 from .api_errors import read_api_errors
 from .cleanups import last_cleanup
-from .costs import spent_by_project
-from .counters import lease_numbers
+from .costs import Spent, spent
+from .counters import LeaseNumbers, lease_numbers
 
 _STATUSES = ("active", "expired", "failed", "pending")
 
@@ -55,23 +56,34 @@ def collect(mount: Mount, costs_window: int | None) -> Collected:
     """Return the metrics of a mount; with what was spent in a window of so many seconds."""
     warnings: list[str] = []
     failure = None
-    metrics = [*_leases(mount, warnings), _api_errors(mount), *_admin_key(mount), _cleanup(mount), _library(mount)]
+    numbers = lease_numbers(mount)
+    metrics = [*_leases(numbers, warnings), _api_errors(mount), *_admin_key(mount), _cleanup(mount), _library(mount)]
     if costs_window is not None:
         try:
-            spent, problem = spent_by_project(mount, costs_window)
-            warnings += [problem] if problem else []
+            costs = spent(mount, costs_window)
         except OpenAICredsError as error:
             # What the store says is worth telling all the same.
             failure = f"costs: what was spent is not known: {error}"
         else:
-            samples = tuple(Sample(amount, {"project": project}) for project, amount in sorted(spent.items()))
-            what = "What OpenAI says was spent in the window, by project, in its currency."
-            metrics.append(Metric("openai_quota_used", what, ("project",), samples))
+            warnings += [costs.problem] if costs.problem else []
+            metrics += _spent(costs, numbers)
     return Collected(metrics, warnings, failure)
 
 
-def _leases(mount: Mount, warnings: list[str]) -> t.Iterator[Metric]:
-    numbers = lease_numbers(mount)
+def _spent(costs: Spent, numbers: LeaseNumbers) -> t.Iterator[Metric]:
+    by_project = tuple(Sample(amount, {"project": project}) for project, amount in sorted(costs.by_project.items()))
+    what = "What OpenAI says was spent in the window, by project, in its currency."
+    yield Metric("openai_quota_used", what, ("project",), by_project)
+    by_lease = {numbers.keys[key]: amount for key, amount in costs.by_key.items() if key in numbers.keys}
+    samples = [
+        Sample(amount, {"role": role_label(lease_id) or "", "lease_id": lease_id})
+        for lease_id, amount in sorted(by_lease.items())
+    ]
+    what = "What OpenAI says the key of a lease on record has spent in the window, in its currency."
+    yield Metric("openai_creds_lease_cost", what, ("role", "lease_id"), tuple(samples))
+
+
+def _leases(numbers: LeaseNumbers, warnings: list[str]) -> t.Iterator[Metric]:
     if numbers.issued is None:
         warnings.append(
             f"openai_creds_issued_total is left out: {numbers.unreadable} place(s) in the store cannot be read; "

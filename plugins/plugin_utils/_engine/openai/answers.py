@@ -93,15 +93,16 @@ def read_new_key(answer: Answer) -> NewKey:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What was spent on a day for a project; project_id is None for what belongs to none."""
+    """What was spent on a day for a project with a key; either is None for what belongs to none."""
 
     project_id: str | None
+    api_key_id: str | None
     amount: float
     currency: str
 
 
 def read_costs(bucket: Answer) -> list[Cost]:
-    """Return the costs of a day, grouped by projects; raises Malformed."""
+    """Return the costs of a day, grouped by projects and keys; raises Malformed."""
     costs = []
     for result in field(bucket, "results", list):
         if not isinstance(result, dict):
@@ -110,8 +111,10 @@ def read_costs(bucket: Answer) -> list[Cost]:
         value = amount.get("value")
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise Malformed("'value' is not a number")
-        project_id = None if result.get("project_id") is None else field(result, "project_id", str)
-        costs.append(Cost(project_id, float(value), field(amount, "currency", str)))
+        project_id, api_key_id = (
+            None if result.get(name) is None else field(result, name, str) for name in ("project_id", "api_key_id")
+        )
+        costs.append(Cost(project_id, api_key_id, float(value), field(amount, "currency", str)))
     return costs
 
 

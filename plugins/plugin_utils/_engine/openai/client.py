@@ -265,9 +265,14 @@ class OpenAI:
         """Make a call that changes nothing, so that hear_time is told the time."""
         self._transport.call("GET", "/organization/projects", query={"limit": "1"})
 
-    def costs_by_project(self, start: int) -> list[Cost]:
-        """Return what was spent since a Unix time at which a day of UTC begins, by day and project."""
-        asked = {"start_time": str(start), "bucket_width": "1d", "limit": str(_DAYS), "group_by": "project_id"}
+    def costs(self, start: int) -> list[Cost]:
+        """Return what was spent since a Unix time at which a day of UTC begins, by day, project and key."""
+        asked: dict[str, str | list[str]] = {
+            "start_time": str(start),
+            "bucket_width": "1d",
+            "limit": str(_DAYS),
+            "group_by": ["project_id", "api_key_id"],
+        }
         days = self._list("/organization/costs", read_costs, asked, numbered=False)
         return [cost for day in days for cost in day]
 
@@ -358,7 +363,7 @@ class OpenAI:
         self,
         path: str,
         convert: t.Callable[[Answer], _T],
-        asked: t.Mapping[str, str] | None = None,
+        asked: t.Mapping[str, str | list[str]] | None = None,
         *,
         numbered: bool = True,
     ) -> list[_T]:

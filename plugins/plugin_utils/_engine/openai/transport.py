@@ -117,7 +117,7 @@ class Transport:
         path: str,
         *,
         body: Answer | None = None,
-        query: dict[str, str] | None = None,
+        query: t.Mapping[str, str | list[str]] | None = None,
         create: bool = False,
     ) -> Answer:
         """Call OpenAI and return its answer, after retries where repeating is safe; raises ApiError."""
@@ -158,7 +158,7 @@ class Transport:
         method: str,
         path: str,
         body: Answer | None,
-        query: dict[str, str] | None,
+        query: t.Mapping[str, str | list[str]] | None,
         create: bool,
         attempt: int,
         key: str,
