@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 import typing as t
@@ -65,6 +66,30 @@ def test_settings_of_a_play_are_known_to_the_callback(node: Lab) -> None:
     assert run.rc == 0, run.out
     assert "openai_leases: revoked 1 lease(s)" in run.out
     assert node.accounts() == set()
+
+
+#: A lookup that says how many modules of the collection the process has loaded.
+COUNT_MODULES = """
+import sys
+from ansible.plugins.lookup import LookupBase
+class LookupModule(LookupBase):
+    def run(self, terms, variables=None, **kwargs):
+        return [sum(name.startswith("ansible_collections.ephemeral.openai.") for name in sys.modules)]
+"""
+
+
+def test_workers_need_not_load_the_lookup(node: Lab) -> None:
+    folder = node.path / "lookup_plugins"
+    folder.mkdir()
+    (folder / "count_modules.py").write_text(COUNT_MODULES)
+    count = "count_modules={{ lookup('count_modules') }}"
+    # The first evaluation issues the lease, which takes more.
+    tasks = [{"ansible.builtin.debug": {"msg": f"before {count}"}}, LOOKUP]
+    used = "{{ [lookup('ephemeral.openai.openai_creds', 'my-role'), lookup('count_modules')] | last }}"
+    run = node.play([*tasks, {"ansible.builtin.debug": {"msg": f"after count_modules={used}"}}])
+    assert run.rc == 0, run.out
+    before, after = map(int, re.findall(r"count_modules=(\d+)", run.out))
+    assert 40 < before == after, run.out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
