@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible.parsing.vault import VaultAES256, VaultLib, VaultSecret
 from ansible.utils.display import Display
 from surveys import Summary, summary
 
@@ -33,7 +33,10 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run impor
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vaulted_file, vaulted_file_tree
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Document, Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file import VaultedFileStore
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file_cipher import Cipher
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file_cipher import (
+    Cipher,
+    forget_keys,
+)
 
 FORK = multiprocessing.get_context("fork")
 PASSWORD = b"PasswordOfTheStoreTests-91bd"
@@ -452,6 +455,27 @@ def test_getting_ready_for_nothing_or_too_little(path: Path, filled: VaultedFile
     wrong.prepare(writes=writes)
     refused(wrong.write, Write("definitions", {}, 1))
     assert filled.read("doc2")
+
+
+def test_what_will_be_read_has_its_key_derived_once_and_meanwhile(
+    path: Path, filled: VaultedFileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled.write(Write("claims/68-a", {"n": 1}), Write("claims/68-b", {"n": 2}))
+    run_memory.FILES._memory[:] = bytes(len(run_memory.FILES._memory))
+    forget_keys()
+    threads: list[str] = []
+    true = Cipher.derive_key
+
+    def derive(content: bytes, secret: t.Any) -> None:
+        threads.append(threading.current_thread().name)
+        true(content, secret)
+
+    monkeypatch.setattr(Cipher, "derive_key", staticmethod(derive))
+    store = opened(path)
+    store.expect_reads("claims/68-", "nothing/there-", "definitions")
+    assert len(list(store.scan("claims/68-"))) == 2 and store.read("definitions")
+    assert len(threads) == 2 and threading.current_thread().name not in threads
+    assert VaultAES256._gen_key_initctr.cache_info().misses == 2
 
 
 # Damage.
@@ -972,6 +996,7 @@ def test_what_goes_on_in_the_background_never_holds_ansible_up(
     store, before = opened(path), set(threading.enumerate())
     store.prepare(writes=2)
     store.new_key("leases/abcd", 1000)
+    store.expect_reads("definitions", "claims/68-")
     assert not [thread for thread in set(threading.enumerate()) - before if thread.daemon]
     child = os.fork()
     if not child:

@@ -73,6 +73,9 @@ class WatchedStore(Store):
     def prepare(self, writes: int) -> None:
         self._true.prepare(writes)
 
+    def expect_reads(self, *paths: str) -> None:
+        self._true.expect_reads(*paths)
+
     def check_rights(self) -> None:
         self._true.check_rights()
 

@@ -53,13 +53,18 @@ def claims_of(
     return [claim for claim in found if claim.path.startswith(_prefix(run))]
 
 
+def claims_of_this_machine() -> str:
+    """Return the beginning of the paths of the claims of this machine's runs, which are kept together."""
+    return _machine(this_process())
+
+
 def claims_to_look_at(
     mount: Mount, now: int, *, tidy: bool, unreadable: t.Callable[[UnreadableError], object]
 ) -> list[Stored[Intent]]:
     """Return the claims of runs of this machine, and those of others that are due."""
-    here = this_process()
-    kept_together = intents_in(mount.store.scan(_machine(here)), unreadable)
-    own = (claim for claim in kept_together if t.cast(Claim, claim.value.claim).run["machine"] == here["machine"])
+    machine = this_process()["machine"]
+    kept_together = intents_in(mount.store.scan(claims_of_this_machine()), unreadable)
+    own = (claim for claim in kept_together if t.cast(Claim, claim.value.claim).run["machine"] == machine)
     due = intents_in(mount.store.survey(CLAIMS, now, tidy=tidy).due, unreadable)
     return list({claim.path: claim for found in (own, due) for claim in found}.values())
 

@@ -17,7 +17,7 @@ from ..mount import Mount
 from ..store.base import Write, converted, refuse_unreadable
 
 CLEANUPS = "cleanups/"
-_LAST = f"{CLEANUPS}last"
+LAST = f"{CLEANUPS}last"
 #: A cleanup that comes so soon after one that is recorded writes nothing.
 _ENOUGH_SECONDS = 60
 
@@ -25,14 +25,14 @@ _ENOUGH_SECONDS = 60
 def record_cleanup(mount: Mount) -> None:
     """Record that a cleanup has done all that there was to do."""
     now = mount.now()
-    document = mount.store.read(_LAST)
+    document = mount.store.read(LAST)
     last = int(document.data["succeeded_at"]) if document else 0
     if not 0 <= now - last < _ENOUGH_SECONDS:
         with contextlib.suppress(Conflict):  # another one has succeeded at the same time
-            mount.store.write(Write(_LAST, {"succeeded_at": now}, document.version if document else 0))
+            mount.store.write(Write(LAST, {"succeeded_at": now}, document.version if document else 0))
 
 
 def last_cleanup(mount: Mount, unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable) -> int:
     """Return the Unix time of the last successful cleanup, as exactly as a minute; 0 if there was none."""
-    found = converted(mount.store.read_each([_LAST]), lambda data: int(data["succeeded_at"]), unreadable)
+    found = converted(mount.store.read_each([LAST]), lambda data: int(data["succeeded_at"]), unreadable)
     return next((one.value for one in found), 0)

@@ -175,6 +175,9 @@ class Store(abc.ABC):
     def prepare(self, writes: int) -> None:  # noqa: B027 - most backends need not
         """Hear that so many writes will follow soon. A backend may get ready for them meanwhile."""
 
+    def expect_reads(self, *paths: str) -> None:  # noqa: B027 - as above
+        """Hear that what is kept together with these will be read soon. A backend may get ready for that meanwhile."""
+
     def check_rights(self) -> None:  # noqa: B027 - in files, what one may do shows with the first write
         """Raise if the store may not be read, written, listed or tidied as it has to be."""
 

@@ -27,7 +27,7 @@ import os
 import threading
 import typing as t
 
-from ..errors import Conflict, UnreadableError
+from ..errors import Conflict, StoreError, UnreadableError
 from ..names import base36, random_text
 from ..run.shared_memory import FILES
 from ..run.threads import in_background
@@ -185,6 +185,11 @@ class VaultedFileStore(Store):
     def prepare(self, writes: int) -> None:
         self._cipher.prepare(writes)
 
+    def expect_reads(self, *paths: str) -> None:
+        for path in paths:
+            folder, group, _key = self._tree.locate(path)
+            self._prefetch(folder, group)
+
     def new_key(self, folder: str, due: int) -> str:
         folder = os.path.join(self._tree.mount, folder)
         groups = group_files(self._tree.files(folder))
@@ -196,9 +201,7 @@ class VaultedFileStore(Store):
             group = base36(int(max(numbered), 36) + 1 if numbered else 0, 3)
         else:
             # It will be needed when the document is written, and there is time until then.
-            secret = self._cipher.encryption_secret()[1]
-            if thread := in_background(lambda: self._derive_keys(groups[group], secret)):
-                self._prefetches[folder, group] = thread
+            self._prefetch(folder, group)
         return f"{group}-{random_text(12)}"
 
     def check_writable(self, path: str) -> None:
@@ -210,13 +213,19 @@ class VaultedFileStore(Store):
             self._unwritable.setdefault(folder, set()).add(group)
             raise
 
+    def _prefetch(self, folder: str, group: str) -> None:
+        # Whoever encrypts will hear of it if there is no secret for that.
+        with contextlib.suppress(StoreError):
+            secret = self._cipher.encryption_secret()[1]
+            self._prefetches[folder, group] = in_background(lambda: self._derive_keys(folder, group, secret))
+
     def _finish_prefetch(self, place: _Place) -> None:
         if thread := self._prefetches.pop(place, None):
             thread.join()
 
-    def _derive_keys(self, files: list[File], secret: t.Any) -> None:
-        """Have the keys of files derived that nobody of the run has read."""
-        for file in files:
+    def _derive_keys(self, folder: str, group: str, secret: t.Any) -> None:
+        """Have the keys of the files of a group derived that nobody of the run has read."""
+        for file in self._tree.files(folder, group):
             if file.path not in self._cache:
                 with self._tree.open(file.path) as stream:
                     if not self._recall(file.path, _identity(os.fstat(stream.fileno()))):
@@ -293,6 +302,7 @@ class VaultedFileStore(Store):
 
     def _load(self, file: File) -> Content:
         path = file.path
+        self._finish_prefetch((file.folder, file.group))
         with self._tree.open(path) as stream:
             identity = _identity(os.fstat(stream.fileno()))
             cached = self._cache.get(path)

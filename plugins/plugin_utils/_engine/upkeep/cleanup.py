@@ -17,7 +17,7 @@ from ..journal.ending import Ended
 from ..journal.owners import is_left
 from ..journal.things import ADMIN_KEY
 from ..journal.watches import Watch, find_watches
-from ..leases.claims import claims_to_look_at, goes_on, have_lease, leases_of, look_later
+from ..leases.claims import claims_of_this_machine, claims_to_look_at, goes_on, have_lease, leases_of, look_later
 from ..leases.find import Record, stored_record
 from ..leases.intents import INTENTS, Claim, Intent, intents_in
 from ..leases.lease import LEASES, leases_in, read_leases
@@ -25,7 +25,7 @@ from ..leases.refusal import RefusedLease, all_refusals
 from ..leases.revoke import ENDED, revoke
 from ..library.account_making import AccountIntent, account_intents
 from ..library.accounts import end_accounts
-from ..metrics.cleanups import record_cleanup
+from ..metrics.cleanups import LAST, record_cleanup
 from ..mount import Mount
 from ..rotation.admin_key import recover
 from ..rotation.static_role import recover_static_role
@@ -51,6 +51,8 @@ def cleanup(
     is in failed, and unconfigured, which is there only then, says why.
     """
     result: Data = {name: [] for name in ("revoked", "checked_in", "recovered", "orphans", "failed")}
+    # While the definitions are read.
+    mount.store.expect_reads(claims_of_this_machine(), LAST)
     unconfigured = None if mount.definitions("config") else str(mount.unconfigured())
     if unconfigured:
         result["unconfigured"] = unconfigured
