@@ -11,6 +11,7 @@
 #   make sanity     ansible-test sanity
 #   make galaxy     galaxy-importer, the checks of Ansible Galaxy, on the tarball
 #   make molecule   the molecule scenarios
+#   make image      build the execution environment with podman, and run the demo in it; needs root
 #   make bench      print the budgets, measured
 #   make prometheus get Prometheus, node_exporter and Pushgateway for the tests, from Debian's packages, without installing them
 #   make live       the main job's checks against the real OpenAI
@@ -41,7 +42,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo prometheus test test-long test-random test-crashes test-installed tarball lint galaxy sanity molecule bench live dev release clean
+.PHONY: help demo prometheus test test-long test-random test-crashes test-installed tarball lint galaxy sanity molecule image bench live dev release clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -102,6 +103,9 @@ test-installed: tarball
 .build/community/ready: $(VENV)/ready
 	$(VENV)/bin/python $(PIP) --no-deps --target .build/community ansible
 	touch $@
+
+image: tarball
+	.ci/image $(VENV)/bin/python tests/image.py $(TARBALL)/*.tar.gz
 
 bench: $(VENV)/ready $(SELF) .build/community/ready
 	$(VENV)/bin/python tests/bench

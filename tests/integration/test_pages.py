@@ -80,8 +80,10 @@ DESCRIPTIONS = {
         "docs/vault.md",
         "# token; of the same name",
     ): "each login is tried in test_vault_login.py; the names are checked here",
-    ("docs/vault.md", '{"fields":'): "AWX: its own rules are in test_awx.py",
-    ("docs/vault.md", '{"env":'): "AWX: its own rules are in test_awx.py",
+    (
+        "docs/execution-environments.md",
+        "additional_build_files:",
+    ): "make image builds an image of it",
     (
         "docs/schedule.md",
         "- name: Schedule the upkeep",
