@@ -14,6 +14,7 @@
 #   make image      build the execution environment with podman, and run the demo in it; needs root
 #   make bench      print the budgets, measured
 #   make prometheus get Prometheus, node_exporter and Pushgateway for the tests, from Debian's packages, without installing them
+#   make awx        get the collection awx.awx for the tests of the guide to AWX
 #   make live       the main job's checks against the real OpenAI
 #   make release    check that a release can be made, write its changelog and build its tarball; publishes nothing
 #   make clean      forget what was set up
@@ -42,7 +43,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo prometheus test test-long test-random test-crashes test-installed tarball lint galaxy sanity molecule image bench live dev release clean
+.PHONY: help demo prometheus test test-long test-random test-crashes test-installed tarball lint galaxy sanity molecule image bench awx live dev release clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -102,6 +103,16 @@ test-installed: tarball
 # What the bench compares with comes with Ansible's community package.
 .build/community/ready: $(VENV)/ready
 	$(VENV)/bin/python $(PIP) --no-deps --target .build/community ansible
+	touch $@
+
+# The tests of the guide to AWX want the collection awx.awx, which comes with Ansible's community package before 14.
+awx: .build/awx/ready
+.build/awx/ready: $(VENV)/ready
+	rm -rf .build/awx
+	$(VENV)/bin/python -m pip --disable-pip-version-check --quiet download --no-deps --only-binary :all: --dest .build/awx "ansible<14"
+	cd .build/awx && $(CURDIR)/$(VENV)/bin/python -c 'import glob, zipfile; wheel = zipfile.ZipFile(*glob.glob("ansible-*.whl")); \
+		wheel.extractall(members=[name for name in wheel.namelist() if name.startswith("ansible_collections/awx/")])'
+	rm .build/awx/ansible-*.whl
 	touch $@
 
 image: tarball

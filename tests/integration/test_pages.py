@@ -60,6 +60,10 @@ STANDS_FOR = {
         "as above",
     ),
     "pip install ansible-core httpx": ("python -c 'import ansible, httpx'", "as above"),
+    "ansible-playbook awx.yml --ask-vault-pass -e @secrets.yml": (
+        "test -f awx.yml",
+        "there is no AWX here; test_awx.py runs it",
+    ),
     "pip install ansible-rulebook": ("true", "test_rulebook.py runs it where it is"),
     "ansible-rulebook --rulebook ephemeral.openai.openai_creds --inventory inventory": (
         "test -f inventory",
