@@ -9,6 +9,7 @@
 #   make dev        set up what development needs; HOOK=yes has git check each commit, by pre-commit
 #   make lint       ruff, mypy, ansible-lint (production profile), codespell, actionlint, changelog
 #   make sanity     ansible-test sanity
+#   make docs       check the documentation and build the site .build/docs/site of it, without a network
 #   make galaxy     galaxy-importer, the checks of Ansible Galaxy, on the tarball
 #   make molecule   the molecule scenarios
 #   make image      build the execution environment with podman, and run the demo in it; needs root
@@ -33,6 +34,7 @@ LINT_VENV := .venv/lint
 COLLECTIONS := .build/collections
 SELF := $(COLLECTIONS)/ansible_collections/ephemeral/openai
 INSTALLED := .build/installed
+DOCS_VENV := .venv/docs
 GALAXY_VENV := .venv/galaxy
 TARBALL := .build/tarball
 PYTEST = .ci/as-user $(VENV)/bin/python -m pytest -n 4 --dist worksteal
@@ -43,7 +45,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo prometheus test test-long test-random test-crashes test-installed tarball lint galaxy sanity molecule image bench awx live dev release clean
+.PHONY: help demo prometheus test test-long test-random test-crashes test-installed tarball lint docs galaxy sanity molecule image bench awx live dev release clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -140,6 +142,14 @@ endif
 
 release: $(LINT_VENV)/ready
 	$(LINT_VENV)/bin/python .ci/release.py .build/release
+
+$(DOCS_VENV)/ready: docs/site/requirements.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python $(PIP) -r docs/site/requirements.txt
+	touch $@
+
+docs: $(DOCS_VENV)/ready
+	.ci/docs $(DOCS_VENV)
 
 $(GALAXY_VENV)/ready: tests/requirements-galaxy.txt
 	$(PYTHON) -m venv $(GALAXY_VENV)
