@@ -12,7 +12,7 @@ name: openai_leases
 type: aggregate
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Revoke the run's OpenAI leases when the run ends
 description:
   - Revokes the leases that the run's lookups took, when the run ends, also by a failure or by a signal such as SIGINT, SIGTERM or

@@ -11,7 +11,7 @@ DOCUMENTATION = r"""
 name: openai_creds
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: A short-lived OpenAI credential for a role
 description:
   - Issues a credential from a role and returns it, as M(ephemeral.openai.openai_creds) does.

@@ -11,7 +11,7 @@ DOCUMENTATION = r"""
 name: openai_static_creds
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: The current OpenAI credential of a static role
 description:
   - Returns the current credential of a static role. It never rotates and calls nothing at OpenAI; see

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_admin_key
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Rotate the admin key of a mount
 description:
   - Makes a new admin key at OpenAI, stores it, proves that it works, replaces the old key by it, and deletes the old key. At

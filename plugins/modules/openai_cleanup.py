@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_cleanup
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: End what is due and finish what was interrupted
 description:
   - Revokes every lease that is past its end, tries failed leases again, and finishes or takes back the work of runs that were

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_config
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Configure a mount with the admin key of an OpenAI organization
 description:
   - Proves that the admin key works and stores it. All other keys are made and ended with it.

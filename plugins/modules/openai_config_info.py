@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_config_info
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Show a mount's config
 description:
   - Returns the config of a mount without its admin key, and the state of the rotation of this key.

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_creds
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Issue OpenAI credentials that end by themselves
 description:
   - Creates a service account with its own key and records it as a lease.

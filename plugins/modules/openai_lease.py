@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_lease
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Renew or revoke leases
 description:
   - Revoking deletes the service account, and so its key, at OpenAI. An account that is already gone counts as revoked.

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_lease_info
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Show leases
 description:
   - Returns leases, never with a key. Without options, it returns all leases of the mount.

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_library_checkin
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Check in a service account of a library set
 description:
   - Ends the key that was issued with the check-out, so that others can have the account.

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_library_checkout
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Check out a service account of a library set
 description:
   - Takes an account that nobody has and issues a key of it, which ends with the check-out. Two holders never have the same account.

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_library_set
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Define a pool of service accounts that are lent to one holder at a time
 description:
   - Makes the service accounts that the set names, without a key, and deletes those whose names it no longer has.

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_library_set_info
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Show library sets and who has their accounts
 description:
   - Returns the library sets, sorted by name, with the status of their accounts. It never returns a key.

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_metrics
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Tell Prometheus about a mount
 description:
   - Returns the metrics of a mount, writes them to a file for the textfile collector of node_exporter, or pushes them to a

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_project
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Register an OpenAI project under a name
 description:
   - Gives the id of an OpenAI project a name that roles can use.

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_project_info
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Show registered projects
 description:
   - Returns the registered projects, sorted by name.

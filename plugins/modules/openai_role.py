@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_role
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Define how to make a dynamic OpenAI credential
 description:
   - A role defines in which project service accounts are made, what they are called, and how long they live.

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_role_info
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Show roles
 description:
   - Returns the roles, sorted by name.

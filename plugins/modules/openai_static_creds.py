@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_static_creds
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Return, and rotate, the key of a static role
 description:
   - Returns the current credential of a static role, after rotating it if that is due.

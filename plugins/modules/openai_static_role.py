@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_static_role
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Define a service account whose key is rotated
 description:
   - A static role takes over a service account that is there already. It holds one key of the account, which is replaced on a period.

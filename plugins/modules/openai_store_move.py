@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: openai_store_move
 author:
   - The ephemeral.openai contributors (@ephemeral-openai)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Move a mount to another store
 description:
   - Moves all state of a mount, the admin key, definitions and leases, from vaulted files to Vault KV or back. Lease ids stay

@@ -70,8 +70,8 @@ STANDS_FOR = {
         "it would run for ever, and needs Java; test_rulebook.py runs it",
     ),
     "ansible-galaxy collection build": (f"ansible-galaxy collection build {ROOT}", "in a checkout"),
-    "ansible-galaxy collection install ephemeral-openai-0.1.0.tar.gz": (
-        "ansible-galaxy collection install --offline -p ~/installed ephemeral-openai-0.1.0.tar.gz",
+    "ansible-galaxy collection install ephemeral-openai-1.0.0.tar.gz": (
+        "ansible-galaxy collection install --offline -p ~/installed ephemeral-openai-1.0.0.tar.gz",
         "elsewhere, so that the page goes on with the collection under test",
     ),
 }
