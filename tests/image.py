@@ -35,8 +35,8 @@ def _pip_settings() -> tuple[str, set[Path]]:
     settings: dict[str, dict[str, str]] = {}
     paths = set()
     for line in listed.splitlines():
-        name, _, quoted = line.partition("=")
-        section, _, option = name.rpartition(".")
+        name, _equals, quoted = line.partition("=")
+        section, _dot, option = name.rpartition(".")
         value: str = ast.literal_eval(quoted)
         # The environment is listed first, and takes precedence over the files.
         settings.setdefault("global" if section == ":env:" else section, {}).setdefault(option, " ".join(value.split()))

@@ -97,6 +97,20 @@ def test_bad_input_is_refused_before_anything_happens(lab: Lab, variables: dict[
     assert not written(lab)
 
 
+def test_a_host_without_cron_is_refused_before_anything_happens(lab: Lab) -> None:
+    tools = lab.path / "tools"
+    tools.mkdir()
+    for tool in ("sh", "id", "getent", "cut", "sed"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    look = Path(__file__).parents[2] / "roles" / "schedule" / "files" / "look.sh"
+    command = (tools / "sh", look, "", "/bin/true", "", lab.path, "")
+    seen = json.loads(subprocess.run(command, env={"PATH": str(tools)}, stdout=subprocess.PIPE, check=True).stdout)
+    assert (seen["crontab"], seen["directory"]) == ("no", "yes")
+    done = schedule(lab, schedule_host={**seen, "uid": "0", "manager": "cron"})
+    assert done.rc != 0 and "openai_creds_schedule_manager: there is no cron on the host" in done.out, done.out
+    assert not written(lab)
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_cron_runs_the_jobs_and_a_second_run_changes_nothing(lab: Lab) -> None:

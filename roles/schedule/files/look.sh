@@ -10,6 +10,8 @@ for candidate in "${2:-$3/ansible-playbook}" "$([ -n "$2" ] || command -v ansibl
 done
 manager=cron
 [ ! -d /run/systemd/system ] || manager=systemd
+crontab=no
+[ -z "$(command -v crontab)" ] || crontab=yes
 directory=no
 [ ! -d "$4" ] || directory=yes
 password=no
@@ -18,5 +20,5 @@ if [ -f "$5" ]; then
     # Root may read all files, but may execute only those with such a bit.
     [ ! -x "$5" ] || password=script
 fi
-printf '{"uid": "%s", "login": "%s", "home": "%s", "ansible_playbook": "%s", "manager": "%s", "directory": "%s", "password": "%s"}\n' \
-    "$(id -u)" "$(text "$login")" "$(text "$home")" "$(text "$executable")" "$manager" "$directory" "$password"
+printf '{"uid": "%s", "login": "%s", "home": "%s", "ansible_playbook": "%s", "manager": "%s", "crontab": "%s", "directory": "%s", "password": "%s"}\n' \
+    "$(id -u)" "$(text "$login")" "$(text "$home")" "$(text "$executable")" "$manager" "$crontab" "$directory" "$password"
