@@ -20,6 +20,7 @@ from surveys import due as due_of
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import random_text
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_pool
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_group import GROUP_SIZE, place_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
@@ -413,6 +414,29 @@ def test_writers_at_the_same_time_rarely_meet(opened: Opened, bao: Bao) -> None:
     assert len(secrets_of(bao, store)) <= 16
     refused = [line for line in lines if line.startswith("Vault: POST") and " 400 " in line]
     assert len(refused) <= 5
+
+
+def test_who_has_met_another_run_takes_up_no_other_group_of_theirs(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run finds with room while others work is what they are filling."""
+    groups = [a_group(opened(), 2)[0].rpartition("-")[0] for _unused in range(8)]
+    # It takes up what it has found with room, rather than begin a group.
+    monkeypatch.setattr(vault_pool._random, "randrange", lambda stop: stop - 1)
+    store, others = opened(), opened()
+    load, met = store._groups.load, []
+
+    def load_while_others_write(place: str) -> t.Any:
+        group = load(place)
+        if place.removesuffix("-") in groups and place not in met:
+            met.append(place)
+            others.write(Write(f"{place}{random_text(11)}", {}, 0, DUE))
+        return group
+
+    monkeypatch.setattr(store._groups, "load", load_while_others_write)
+    for _unused in range(8):
+        store.write(Write(f"{FOLDER}/{store.new_key(FOLDER, DUE)}", {}, 0, DUE))
+    assert len(met) == 1
 
 
 def test_one_writer_after_another_fills_the_same_group(opened: Opened, bao: Bao) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from double.client import Double
@@ -27,7 +28,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.sh
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.accounts import delete_library_set
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.admin_key import adopt
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.admin_key import adopt, rotate
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 if t.TYPE_CHECKING:
@@ -129,6 +130,36 @@ def test_another_key_of_the_same_organization_is_taken(
     else:
         configure(unnamed, new["value"])
     assert unnamed.definitions("config")["admin_api_key_id"] == new["id"]
+
+
+@pytest.mark.parametrize("by", ["adoption", "config"])
+def test_two_who_bring_the_same_key_at_once_both_have_it(lab: Lab, unnamed: Mount, by: str) -> None:
+    """As hosts of one task do: what the slower one asks with the key that has just gone shows nothing."""
+    # Nothing else shows which organization this is.
+    delete_role(unnamed, "my-role", dry_run=False)
+    delete_project(unnamed, "lab", dry_run=False)
+    rotate(unnamed, always=True, overlap=3600, expires_in=None, dry_run=False)
+    new = lab.double.add_admin_key("by hand")
+    # The slower one is about to ask for the list of keys when the faster one has finished.
+    lab.double.fault(kind="slow", delay=1.0, method="GET", path="/admin_api_keys", times=1)
+    since = lab.double.mark()
+
+    def bring(mount: Mount) -> None:
+        if by == "config":
+            configure(mount, new["value"])
+        else:
+            adopt(mount, new["value"], new["id"], overlap=0, dry_run=False)
+
+    with ThreadPoolExecutor(1) as pool:
+        slower = pool.submit(bring, lab.mount(clock=unnamed.clock))
+        while not lab.double.faults()[0]["applied"]:
+            pass
+        adopt(unnamed, new["value"], new["id"], overlap=0, dry_run=False)
+        slower.result()
+    assert unnamed.definitions("config")["admin_api_key_id"] == new["id"]
+    assert lab.admin_key_works()
+    deleted = [call for call in lab.double.requests(since) if call["method"] == "DELETE"]
+    assert len(deleted) == 1
 
 
 def test_by_force_it_is_taken_and_the_leases_stay_on_record(lab: Lab, unnamed: Mount, other: dict[str, t.Any]) -> None:

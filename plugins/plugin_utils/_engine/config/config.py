@@ -122,25 +122,24 @@ def write_config(
             mount.store.check_rights()
         warnings: tuple[str, ...] = ()
         keys: list[AdminKey] | None = None
-        if validate:
-            try:
-                if changed:
-                    keys = _validate(mount, config)
-                else:
-                    _validate_stored(mount, config)
-            except OpenAICredsError:
-                if mount.config() != stored:
-                    continue  # the key may have been rotated away meanwhile
-                raise
-        if keys is not None and changed:
-            known = config.admin_api_key_id or own_id(keys, config.admin_api_key)
-            config = replace(config, admin_api_key_id=known)
-            if known is None:
-                warnings = ("admin_api_key_id was not found at OpenAI; give it to be able to rotate the key",)
         # Where the organization stays named, OpenAI refuses each call with a key of another one.
         named = stored and stored.organization_id and stored.organization_id == config.organization_id
-        if new and not force and (validate or not named):
-            prove_same_organization(mount, stored, config, "admin_api_key", keys)
+        try:
+            if validate and changed:
+                keys = _validate(mount, config)
+            elif validate:
+                _validate_stored(mount, config)
+            if keys is not None:
+                known = config.admin_api_key_id or own_id(keys, config.admin_api_key)
+                config = replace(config, admin_api_key_id=known)
+                if known is None:
+                    warnings = ("admin_api_key_id was not found at OpenAI; give it to be able to rotate the key",)
+            if new and not force and (validate or not named):
+                prove_same_organization(mount, stored, config, "admin_api_key", keys)
+        except OpenAICredsError:
+            if mount.config() != stored:
+                continue  # what OpenAI says of a key that was replaced meanwhile shows nothing
+            raise
         if changed:
             refuse_ending(rotation_of(mount), config.admin_api_key, config.admin_api_key_id, "admin_api_key")
         if changed and not dry_run and not mount.define(partial(_replace, mount, stored, config)):

@@ -99,11 +99,52 @@ def adopt(mount: Mount, value: str, key_id: str, *, overlap: int, dry_run: bool)
     """Replace the admin key by one that was made elsewhere, after proving that it works and bears this id."""
     check_key(value, "new_admin_api_key")
     check_openai_id(key_id, "new_admin_api_key_id")
+    while True:
+        if report := _adopt(mount, value, key_id, overlap, dry_run):
+            return report
+
+
+def _adopt(mount: Mount, value: str, key_id: str, overlap: int, dry_run: bool) -> Report | None:
+    """Try to replace the admin key; returns None if somebody else has replaced it meanwhile."""
     report = recover(mount, GRACE_SECONDS, dry_run=dry_run)
     config = _configured(mount)
     if report.busy or value == config.admin_api_key:
         return report
     refuse_ending(rotation_of(mount), value, key_id, "new_admin_api_key")
+    try:
+        replaces = _prove_adoption(mount, config, value, key_id)
+    except OpenAICredsError:
+        if mount.check_configured().admin_api_key != config.admin_api_key:
+            return None  # what OpenAI says of a key that has gone meanwhile shows nothing
+        raise
+    overtaken = False
+
+    def switch(data: Data) -> bool:
+        nonlocal overtaken
+        rotation, now = read_rotation(data), read_config(data)
+        overtaken = now is None or now.admin_api_key != config.admin_api_key
+        # A rotation that could not be carried on is given up when its old key is not the mount's any more.
+        report.busy = rotation.intent is not None and not report.unfinished
+        if now is None or overtaken or report.busy:
+            return False
+        refuse_ending(rotation, value, key_id, "new_admin_api_key")
+        key = NewKey(key_id, value, None)
+        put_key(mount, data, now, rotation, key, None, replaces=replaces, overlap=overlap)
+        return True
+
+    if not dry_run:
+        mount.define(switch)
+    if overtaken:
+        return None
+    if not report.busy:
+        report.rotated, report.changed, report.replaced = True, True, replaces
+    if not dry_run:
+        _end_due(mount, report)
+    return report
+
+
+def _prove_adoption(mount: Mount, config: MountConfig, value: str, key_id: str) -> str | None:
+    """Raise unless a key may take the place of a config's; returns the id of the key that it replaces, if that is there."""
     try:
         keys = _client(mount, config, value).list_admin_keys()
     except ApiError as error:
@@ -115,27 +156,7 @@ def adopt(mount: Mount, value: str, key_id: str, *, overlap: int, dry_run: bool)
     prove_same_organization(mount, config, after, "new_admin_api_key", keys)
     # With an admin key that is gone already, there is nothing to end.
     gone = config.admin_api_key_id and config.admin_api_key_id not in (key.id for key in keys)
-    replaces = None if gone else _id_of(config, keys)
-
-    def switch(data: Data) -> bool:
-        rotation, now = read_rotation(data), read_config(data)
-        # A rotation that could not be carried on is given up when its old key is not the mount's any more.
-        rotating = rotation.intent is not None and not report.unfinished
-        report.busy = rotating or now is None or now.admin_api_key != config.admin_api_key
-        if now is None or report.busy:
-            return False
-        refuse_ending(rotation, value, key_id, "new_admin_api_key")
-        key = NewKey(key_id, value, None)
-        put_key(mount, data, now, rotation, key, None, replaces=replaces, overlap=overlap)
-        return True
-
-    if not dry_run:
-        mount.define(switch)
-    if not report.busy:
-        report.rotated, report.changed, report.replaced = True, True, replaces
-    if not dry_run:
-        _end_due(mount, report)
-    return report
+    return None if gone else _id_of(config, keys)
 
 
 def recover(mount: Mount, grace: int, *, dry_run: bool) -> Report:

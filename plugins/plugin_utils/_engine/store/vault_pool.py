@@ -6,7 +6,7 @@
 
 The processes of a run hand each other the groups that they have begun: each has a group for itself, and a single one that
 comes after another carries on with the same. What other runs have left unfilled is looked up once per run and folder, and
-taken up at random. A group in which somebody else was met is left to them.
+taken up at random. A group in which somebody else was met is left to them, and so are all the others that were found.
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ class Pool:
             if taken is None or f"{taken.group}-" != name:
                 return
             taken.open -= documents
-            if not has_room or met:
+            if met:
+                # Others are at work at the same time, and so in the groups that were found with room.
+                self._change(folder, lambda known: known["others"].clear())
+            if met or not has_room:
                 del self._taken[folder]
             elif taken.open <= 0:
                 del self._taken[folder]
@@ -119,7 +122,7 @@ class Pool:
         if not is_own and not (FILES.recall(self._name(folder)) or {}).get("listed"):
             others = self._unfilled(folder)
             others = _random.sample(others, min(_OTHERS, len(others)))
-            self._change(folder, lambda known: known.update(others=others, listed=True))
+            self._change(folder, lambda known: known["listed"] or known.update(others=others, listed=True))
         self._change(folder, take)
         if chosen:
             self._joined.add(f"{folder}/{chosen[0]}-")
