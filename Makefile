@@ -97,7 +97,7 @@ tarball: $(VENV)/ready
 
 test-installed: export OPENAI_CREDS_TEST_COLLECTIONS := $(INSTALLED)
 test-installed: export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(INSTALLED)
-test-installed: tarball
+test-installed: tarball $(SELF)
 	rm -rf $(INSTALLED)
 	$(VENV)/bin/ansible-galaxy collection install --offline --collections-path $(INSTALLED) $(TARBALL)/*.tar.gz
 	$(PYTEST) -o pythonpath="tests $(INSTALLED)" -m "not long" $(PYTEST_ARGS) tests

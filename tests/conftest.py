@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
+import signal
 import tempfile
 import typing as t
 from pathlib import Path
@@ -19,6 +20,13 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run impor
 
 if t.TYPE_CHECKING:
     from bao import Bao, Cluster
+
+
+def pytest_configure() -> None:
+    """Let the programs that tests start be ended by signals, also where nohup or a shell's & has had them ignored."""
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
