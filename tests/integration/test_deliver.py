@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import grp
+import hashlib
 import json
 import os
 import pwd
@@ -25,6 +26,9 @@ from pathlib import Path
 import pytest
 import yaml
 from lab import MARKER, Lab, Run
+
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 
 HANDLER = {"name": "Listen", "ansible.builtin.debug": {"msg": "HEARD"}, "listen": "openai credential changed"}
 #: With a lease of an hour this makes it due from its second second on.
@@ -67,6 +71,31 @@ class Hosts:
         assert run.rc == rc, run.out
         assert (MARKER in run.out) is False, "a key is printed"
         return run
+
+    def have(self) -> None:
+        """Give each host what a first run with the defaults leaves on it, in a hundredth of its time."""
+        for host in self.hosts:
+            creds = issue(self.lab.mount(), "my-role")
+            self.path(host).parent.mkdir(parents=True, exist_ok=True)
+            self.path(host).touch(mode=0o600)
+            self.path(host).write_text(f"OPENAI_API_KEY={creds['api_key']}\n")
+            self.note(host).touch(mode=0o600)
+            self.note(host).write_text(self.first_note(host, creds["lease_id"]))
+
+    def first_note(self, host: str, lease_id: str) -> str:
+        noted = {
+            "format": "env",
+            "host": host,
+            "lease_duration": 3600,
+            "lease_id": lease_id,
+            "path": str(self.path(host)),
+            "pending": False,
+            "replaced": [],
+            "sha256": hashlib.sha256(self.path(host).read_bytes()).hexdigest(),
+            "variable": "OPENAI_API_KEY",
+        }
+        line = json.dumps(noted, sort_keys=True)
+        return f"{line}\n{hashlib.sha256(line.encode()).hexdigest()}\n"
 
     def key(self, host: str = "one", variable: str = "OPENAI_API_KEY") -> str:
         """Return the key that an environment file holds."""
@@ -123,6 +152,10 @@ def test_each_host_gets_a_credential_of_its_own_and_keeps_it(lab: Lab) -> None:
     assert len(lab.accounts()) == 2
     assert hosts.note().stat().st_mode & 0o7777 == 0o600
     assert (MARKER in hosts.note().read_text()) is False
+    # What `have` gives the hosts of other tests is the same.
+    noted = {host: json.loads(hosts.note(host).read_text().splitlines()[0])["lease_id"] for host in hosts.hosts}
+    assert set(noted.values()) == {record.lease.lease_id for record in records(lab.mount())}
+    assert all(hosts.note(host).read_text() == hosts.first_note(host, noted[host]) for host in noted)
     began = lab.double.mark()
     files = {path: (path.stat().st_ino, path.stat().st_mtime) for path in (lab.path / "hosts").glob("*/*")}
     again = hosts.deliver()
@@ -131,6 +164,7 @@ def test_each_host_gets_a_credential_of_its_own_and_keeps_it(lab: Lab) -> None:
     assert files == {path: (path.stat().st_ino, path.stat().st_mtime) for path in (lab.path / "hosts").glob("*/*")}
 
 
+@pytest.mark.once
 def test_the_formats_and_a_change_of_format(hosts: Hosts) -> None:
     hosts.deliver(variable="OTHER_NAME", ttl="30m")
     key = hosts.key(variable="OTHER_NAME")
@@ -166,6 +200,7 @@ def test_check_mode_says_what_would_be_and_does_nothing(hosts: Hosts) -> None:
     assert (state() == before) is True
 
 
+@pytest.mark.once
 def test_a_file_that_others_could_read_is_closed_to_them(hosts: Hosts) -> None:
     """One that is there before, and one that somebody opens later; the key stays then."""
     hosts.path().parent.mkdir(parents=True)
@@ -184,7 +219,7 @@ def test_a_file_that_others_could_read_is_closed_to_them(hosts: Hosts) -> None:
 
 
 def test_a_renewal_changes_no_file_and_calls_no_handler(hosts: Hosts) -> None:
-    hosts.deliver()
+    hosts.have()
     before = {path: (path.read_bytes(), path.stat().st_mtime) for path in (hosts.path(), hosts.note())}
     (end,) = [key["expires_at"] for key in hosts.lab.double.state()["api_keys"]]
     due()
@@ -197,9 +232,10 @@ def test_a_renewal_changes_no_file_and_calls_no_handler(hosts: Hosts) -> None:
 
 
 @pytest.mark.parametrize("role", [{"renewable": False}, {"max_ttl": "1h"}], ids=["not renewable", "at its max_ttl"])
+@pytest.mark.once
 def test_what_cannot_be_renewed_is_replaced(hosts: Hosts, role: dict[str, t.Any]) -> None:
     hosts.lab.role(**role)
-    hosts.deliver()
+    hosts.have()
     before = hosts.key()
     due()
     run = hosts.deliver(**SOON)
@@ -209,8 +245,9 @@ def test_what_cannot_be_renewed_is_replaced(hosts: Hosts, role: dict[str, t.Any]
     assert changed(hosts.deliver()) == 0
 
 
+@pytest.mark.once
 def test_a_third_of_the_duration_is_soon_enough_unless_told_otherwise(hosts: Hosts) -> None:
-    hosts.deliver()
+    hosts.have()
     for left, is_due in ((21, False), (19, True), (21, False)):
         renew = {"prefix": "openai/creds/my-role/", "state": "renewed", "increment": f"{left}m"}
         renewed = hosts.lab.play([{"ephemeral.openai.openai_lease": renew}])
@@ -220,15 +257,17 @@ def test_a_third_of_the_duration_is_soon_enough_unless_told_otherwise(hosts: Hos
     assert changed(hosts.deliver(renew_before="22m")) == 1
 
 
+@pytest.mark.once
 def test_more_than_a_lease_ever_has_does_not_renew_it_each_time(hosts: Hosts) -> None:
     hosts.deliver(renew_before="2h")
     due()
     assert changed(hosts.deliver(renew_before="2h")) == 0
 
 
+@pytest.mark.once
 def test_the_old_key_lives_on_for_as_long_as_is_asked_for(hosts: Hosts) -> None:
     """It ends by itself, at OpenAI too, and nobody has to come back for it."""
-    hosts.deliver()
+    hosts.have()
     old = hosts.key()
     hosts.deliver(format="raw", keep_old="5m")
     assert hosts.opens(old) and hosts.opens(hosts.path().read_text())
@@ -243,7 +282,7 @@ def test_the_old_key_lives_on_for_as_long_as_is_asked_for(hosts: Hosts) -> None:
 @pytest.mark.long
 def test_an_old_key_that_cannot_be_shortened_is_ended_by_a_later_run(hosts: Hosts) -> None:
     hosts.lab.role(renewable=False)
-    hosts.deliver()
+    hosts.have()
     old = hosts.key()
     begun = time.monotonic()
     hosts.deliver(format="raw", keep_old="60s")
@@ -260,10 +299,11 @@ def test_an_old_key_that_cannot_be_shortened_is_ended_by_a_later_run(hosts: Host
 # What somebody does behind our back
 
 
+@pytest.mark.once
 def test_what_is_not_valid_any_more_is_replaced(lab: Lab) -> None:
     lab.configure()
     hosts = Hosts(lab, edited={}, removed={}, revoked={}, well={})
-    hosts.deliver()
+    hosts.have()
     before = {host: hosts.key(host) for host in hosts.hosts}
     hosts.path("edited").write_text("OPENAI_API_KEY=sk-by-hand\n")
     hosts.path("removed").unlink()
@@ -278,6 +318,7 @@ def test_what_is_not_valid_any_more_is_replaced(lab: Lab) -> None:
     assert not any(changed(again, host) for host in hosts.hosts)
 
 
+@pytest.mark.once
 def test_a_note_that_somebody_has_changed_leads_to_a_new_credential(lab: Lab) -> None:
     """Which lease it was about nobody can tell any more. It is on record, and ends by itself."""
     lab.configure()
@@ -291,7 +332,7 @@ def test_a_note_that_somebody_has_changed_leads_to_a_new_credential(lab: Lab) ->
         "well": lambda note: note,
     }
     hosts = Hosts(lab, **{host: {} for host in spoiled})
-    hosts.deliver()
+    hosts.have()
     for host, spoil in spoiled.items():
         hosts.note(host).write_text(spoil(hosts.note(host).read_text()), encoding="latin-1")
     hosts.note("removed").parent.mkdir()
@@ -305,11 +346,12 @@ def test_a_note_that_somebody_has_changed_leads_to_a_new_credential(lab: Lab) ->
     assert not any(changed(again, host) for host in hosts.hosts)
 
 
+@pytest.mark.once
 def test_an_image_of_a_host_takes_no_key_from_it(lab: Lab) -> None:
     """Somebody copies the files of one to another. Its note is about the lease of the first, which is not to be revoked."""
     lab.configure()
     hosts = Hosts(lab, one={})
-    hosts.deliver()
+    hosts.have()
     hosts.path("two").parent.mkdir()
     for path in (hosts.path, hosts.note):
         path("two").write_bytes(path("one").read_bytes())
@@ -320,9 +362,10 @@ def test_an_image_of_a_host_takes_no_key_from_it(lab: Lab) -> None:
     assert hosts.is_well("one") and not hosts.path("two").exists()
 
 
+@pytest.mark.once
 def test_another_role_replaces_the_credential_and_another_mount_leaves_the_lease_alone(hosts: Hosts) -> None:
     hosts.lab.role("other")
-    hosts.deliver()
+    hosts.have()
     before = hosts.key()
     hosts.deliver(role="other")
     assert hosts.is_well() and not hosts.opens(before)
@@ -364,7 +407,7 @@ def test_a_dead_host_does_not_hold_up_the_others(lab: Lab, play: dict[str, t.Any
 def test_a_dead_host_keeps_its_lease(lab: Lab, state: str) -> None:
     lab.configure(renewable=False)
     hosts = Hosts(lab, one={}, two={})
-    hosts.deliver()
+    hosts.have()
     due()
     dying = Hosts(lab, one=CLOSED, two={})
     dying.deliver(rc=4, state=state, **SOON)
@@ -419,7 +462,7 @@ def lose(lab: Lab, call: int) -> bool:
     if (hosts.key() == old) is True and "the file may hold its key" not in run.out:
         assert accounts == 1, f"call {call}: a lease is left that no host has"
     # It comes back.
-    hosts.deliver()
+    hosts.have()
     assert hosts.is_well(), f"call {call}: it does not come right again"
     assert len(lab.accounts()) == len(lab.leases()) == 1, f"call {call}: a lease is left"
     return True
@@ -429,7 +472,7 @@ def test_a_host_that_is_lost_between_issue_and_delivery(lab: Lab) -> None:
     """The credential that was issued for it is revoked, and the old one stays."""
     lab.configure(renewable=False)
     hosts = Hosts(lab, one={}, two={})
-    hosts.deliver()
+    hosts.have()
     old = hosts.key()
     due()
     before = calls_before_issue(lab)
@@ -446,7 +489,7 @@ def test_a_host_that_is_lost_between_issue_and_delivery(lab: Lab) -> None:
 def test_a_host_may_be_lost_at_any_call(lab: Lab) -> None:
     """Of those that come after the issue, and the last before it."""
     lab.configure(renewable=False)
-    Hosts(lab, one={}).deliver()
+    Hosts(lab, one={}).have()
     due()
     first = call = calls_before_issue(lab)
     while lose(lab, call):
@@ -454,6 +497,7 @@ def test_a_host_may_be_lost_at_any_call(lab: Lab) -> None:
     assert call > first + 3, "the calls are not counted"
 
 
+@pytest.mark.once
 def test_a_place_that_cannot_be_written_shows_before_a_key_is_issued(hosts: Hosts) -> None:
     hosts.path().parent.mkdir(parents=True)
     hosts.path().parent.chmod(0o500)
@@ -475,7 +519,7 @@ def test_a_place_that_cannot_be_written_shows_before_a_key_is_issued(hosts: Host
 
 def test_what_cannot_be_put_in_place_is_taken_back(hosts: Hosts) -> None:
     """The folder lets itself be written no more once there is a key."""
-    hosts.deliver()
+    hosts.have()
     old = hosts.key()
     hosts.path().parent.chmod(0o500)
     try:
@@ -492,7 +536,7 @@ def test_what_cannot_be_put_in_place_is_taken_back(hosts: Hosts) -> None:
 
 
 def test_a_handler_that_fails_costs_no_key_and_is_told_again(hosts: Hosts) -> None:
-    hosts.deliver()
+    hosts.have()
     old = hosts.key()
     due()
     hosts.lab.role(renewable=False)
@@ -506,8 +550,9 @@ def test_a_handler_that_fails_costs_no_key_and_is_told_again(hosts: Hosts) -> No
     assert changed(hosts.deliver(format="raw")) == 0
 
 
+@pytest.mark.once
 def test_an_old_lease_that_openai_refuses_to_end_is_tried_again(hosts: Hosts) -> None:
-    hosts.deliver()
+    hosts.have()
     old = hosts.key()
     hosts.lab.double.fault(kind="refuse", status=403, method="DELETE", path="/service_accounts/", times=1)
     run = hosts.deliver(rc=2, format="raw")
@@ -520,7 +565,7 @@ def test_an_old_lease_that_openai_refuses_to_end_is_tried_again(hosts: Hosts) ->
 
 
 def test_openai_being_away_changes_nothing(hosts: Hosts) -> None:
-    hosts.deliver()
+    hosts.have()
     due()
     hosts.lab.double.fault(kind="refuse", status=401, method="POST", path=".")
     hosts.deliver(rc=2, **SOON)
@@ -534,7 +579,7 @@ def test_openai_being_away_changes_nothing(hosts: Hosts) -> None:
     [("kill_before", "POST"), ("kill_after", "POST"), ("kill_before", "DELETE"), ("kill_after", "DELETE")],
 )
 def test_a_run_that_is_killed_is_made_up_for_by_the_next(hosts: Hosts, kind: str, method: str) -> None:
-    hosts.deliver()
+    hosts.have()
     path = "/service_accounts$" if method == "POST" else "/service_accounts/"
     process = hosts.lab.start(hosts.playbook(format="raw"), "-i", hosts.inventory())
     hosts.lab.double.fault(kind=kind, method=method, path=path, times=1, pgid=process.pid)
@@ -551,7 +596,7 @@ def test_a_run_that_is_killed_is_made_up_for_by_the_next(hosts: Hosts, kind: str
 
 
 def test_absent_revokes_and_removes(hosts: Hosts) -> None:
-    hosts.deliver()
+    hosts.have()
     key = hosts.key()
     assert changed(hosts.deliver(state="absent")) == 2
     assert not hosts.opens(key) and not hosts.lab.accounts()
@@ -559,8 +604,9 @@ def test_absent_revokes_and_removes(hosts: Hosts) -> None:
     assert changed(hosts.deliver(state="absent")) == 0
 
 
+@pytest.mark.once
 def test_absent_leaves_the_files_as_long_as_the_lease_is_there(hosts: Hosts) -> None:
-    hosts.deliver()
+    hosts.have()
     hosts.lab.double.fault(kind="refuse", status=403, method="DELETE", path="/service_accounts/", times=1)
     hosts.deliver(state="absent", rc=2)
     assert hosts.path().exists() and hosts.note().exists()
@@ -623,6 +669,7 @@ def test_what_a_form_leaves_blank_is_not_given(hosts: Hosts, blank: t.Any) -> No
     assert changed(hosts.deliver()) == 0
 
 
+@pytest.mark.once
 def test_the_owner_is_who_is_asked_for(hosts: Hosts) -> None:
     owner, group = pwd.getpwuid(os.getuid())[0], grp.getgrgid(os.getgid())[0]
     hosts.deliver(owner=owner, group=group, mode=0o600)
@@ -674,8 +721,9 @@ def test_units_are_told_of_their_own_file(hosts: Hosts) -> None:
     assert log.read_text().splitlines()[2:] == [f"{said}three.service"]
 
 
+@pytest.mark.once
 def test_units_that_do_not_come_back_fail_the_host_and_keep_the_old_key(hosts: Hosts) -> None:
-    hosts.deliver()
+    hosts.have()
     old = hosts.key()
     systemctl(hosts.lab, "exit 1")
     hosts.deliver(rc=2, format="raw", units=["one.service"])
@@ -709,11 +757,13 @@ with open(log, "w") as answers:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.once
 def test_a_program_goes_on_through_ten_keys_without_one_refused_call(hosts: Hosts) -> None:
     """It reads the file when it starts and when it is told to, ten times a second it makes a call."""
     lab = hosts.lab
     lab.role(renewable=False)
-    hosts.deliver()
+    hosts.have()
     answers, loaded = lab.path / "answers", lab.path / "loaded"
     (lab.path / "program.py").write_text(PROGRAM)
     arguments = (str(lab.path / "program.py"), str(hosts.path()), lab.double.url, str(answers), str(loaded))
