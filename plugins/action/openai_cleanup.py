@@ -37,7 +37,12 @@ class ActionModule(OpenAIAction):
         )
         if unconfigured and self.check_mode:
             result["warnings"] = self.unconfigured(mount)
-        if warning := expiry_warning(mount.config(), mount.now()):
+        try:
+            warning = expiry_warning(mount.config(), mount.now())
+        except OpenAICredsError as error:
+            # A plan that cannot be read, as without cronsim, takes back nothing that was done.
+            warning = str(error)
+        if warning:
             result["warnings"] = [warning]
         # Ansible keeps the name failed for its own boolean.
         failures = result["failures"] = result.pop("failed")

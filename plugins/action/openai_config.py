@@ -20,6 +20,15 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.bas
 
 class ActionModule(OpenAIAction):
     DOCUMENTATION = DOCUMENTATION
+    ONLY_RETURNED = frozenset(
+        {
+            "admin_api_key_expires_at",
+            "last_rotated",
+            "next_rotation",
+            "previous_admin_api_key_id",
+            "previous_admin_api_keys",
+        }
+    )
 
     def act(self, mount: Mount, args: Data) -> Data:
         if args["state"] == "absent":

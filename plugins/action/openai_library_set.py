@@ -21,6 +21,7 @@ _WITH_DEFAULT = ("max_ttl", "description")
 class ActionModule(OpenAIAction):
     DOCUMENTATION = DOCUMENTATION
     MUTUALLY_EXCLUSIVE = (("project", "project_id"),)
+    ONLY_RETURNED = frozenset({"account_status", "available_accounts", "checked_out_accounts"})
 
     def act(self, mount: Mount, args: Data) -> Data:
         if args["state"] == "absent":

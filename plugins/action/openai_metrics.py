@@ -49,7 +49,7 @@ class ActionModule(OpenAIAction):
         warnings = self.unconfigured(mount) if self.check_mode else []
         if not warnings:
             mount.check_configured()
-        collected = collect(mount, window if args["costs"] else None)
+        collected = collect(mount, window if args["costs"] and not warnings else None)
         warnings += collected.warnings
         if textfile is not None:
             if not textfile.endswith(_ENDING):

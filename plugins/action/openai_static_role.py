@@ -21,6 +21,9 @@ _WITH_DEFAULT = ("api_key_name", "rotation_period", "ttl", "rotation_strategy", 
 class ActionModule(OpenAIAction):
     DOCUMENTATION = DOCUMENTATION
     MUTUALLY_EXCLUSIVE = (("project", "project_id"),)
+    ONLY_RETURNED = frozenset(
+        {"api_key_id", "current_service_account_id", "expires_at", "last_rotated", "next_rotation", "rotation_due"}
+    )
 
     def act(self, mount: Mount, args: Data) -> Data:
         name = args["name"]

@@ -40,7 +40,7 @@ options:
         key: revoke
   include_tasks:
     description:
-      - Also revoke the leases of M(ephemeral.openai.openai_creds) tasks.
+      - Also revoke the leases of M(ephemeral.openai.openai_creds) and M(ephemeral.openai.openai_library_checkout) tasks.
       - A value that is neither true nor false is reported at the start of the run, and V(false) counts.
     type: bool
     default: false

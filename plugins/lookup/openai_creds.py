@@ -85,7 +85,6 @@ _list:
 
 import typing as t
 
-from ansible import context
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
@@ -115,7 +114,7 @@ class LookupModule(LookupBase):
                 )
             ttl = None if options["ttl"] is None else parse_duration(options["ttl"], "ttl")
             min_remaining = parse_duration(options["min_remaining"], "min_remaining", least=0)
-            if (variables or {}).get("ansible_check_mode") or context.CLIARGS.get("check"):
+            if lookup.is_check_mode(variables):
                 return [self._placeholder(mount, role, ttl) for role in roles]
 
             if len(roles) > 1:

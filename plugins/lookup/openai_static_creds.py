@@ -16,7 +16,8 @@ short_description: The current OpenAI credential of a static role
 description:
   - Returns the current credential of a static role. It never rotates and calls nothing at OpenAI; see
     M(ephemeral.openai.openai_static_creds) for that.
-  - In check mode it does the same, since it changes nothing.
+  - In check mode it does the same, since it changes nothing. If the static role has no key yet, as an earlier task of the play would
+    have made it, it returns a placeholder and warns.
   - The keyword C(environment) has no effect on lookups. Use options or variables.
 options:
   _terms:
@@ -61,8 +62,12 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible import lookup
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import check_name
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_role import current_credential
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_role import (
+    current_credential,
+    present_credential,
+)
 
 
 class LookupModule(LookupBase):
@@ -76,4 +81,12 @@ class LookupModule(LookupBase):
                 raise AnsibleError(
                     "name the static role, as in lookup('ephemeral.openai.openai_static_creds', 'data-science')"
                 )
+            if lookup.is_check_mode(variables):
+                return [self._present(mount, name) for name in names]
             return [current_credential(mount, name) for name in names]
+
+    def _present(self, mount: Mount, name: str) -> t.Any:
+        creds, warnings = present_credential(mount, name)
+        for warning in warnings:
+            self._display.warning(warning)
+        return creds

@@ -18,7 +18,8 @@ description:
   - Proves that the admin key works and stores it. All other keys are made and ended with it.
   - A stored key is left alone, so that a bootstrap playbook that runs again does not put back a key that has been rotated
     away since.
-  - A mount that has leases, projects or roles takes another key only if it belongs to the same organization.
+  - A mount takes another key only if it belongs to the same organization. If it has no leases, projects or roles, it may change
+    O(organization_id) or O(api_endpoint) together with the key.
   - An update changes only what the task gives, or the environment where an option falls back to it.
 options:
   admin_api_key:
@@ -76,9 +77,9 @@ options:
     default: true
   force:
     description:
-      - With O(state=absent), remove the key even if the mount has leases, including unfinished ones, or if a rotation has admin
-        keys to end. The leases then end natively, or by M(ephemeral.openai.openai_cleanup) when the mount has been configured
-        again. The admin keys are not ended. A warning names what is left.
+      - With O(state=absent), remove the key even if the mount has leases, including unfinished ones, static roles or accounts of
+        library sets, or if a rotation has admin keys to end. The leases then end natively, or by
+        M(ephemeral.openai.openai_cleanup) when the mount has been configured again. The admin keys are not ended. A warning names what is left.
       - With O(state=present), let a mount with leases change O(api_endpoint) or O(organization_id), or take a key of another
         organization. Its leases then stay on record as failed, since they can only be ended where they were issued.
     type: bool

@@ -91,9 +91,17 @@ leases:
       type: str
       returned: success
     role:
-      description: The role that it came from.
+      description: The role that it came from; null if it is of a static role or a library set.
       type: str
       returned: success
+    static_role:
+      description: The static role whose key it is.
+      type: str
+      returned: for a lease of a static role
+    library_set:
+      description: The library set whose account it is.
+      type: str
+      returned: for a check-out
     status:
       description:
         - V(active), V(expired) (past its end and not cleaned up yet), V(pending) (its issue or revocation has begun and not

@@ -16,7 +16,7 @@ version_added: 1.0.0
 short_description: Register an OpenAI project under a name
 description:
   - Gives the id of an OpenAI project a name that roles can use.
-  - A project that a role uses cannot be deleted.
+  - A project that a role, a static role or a library set uses cannot be deleted.
   - An update changes only what the task gives.
 options:
   name:

@@ -51,7 +51,8 @@ options:
     description:
       - When OpenAI itself ends a key, counted from when it was made, so that a forgotten static role ends by itself.
       - It must not be shorter than O(rotation_period) and O(overlap) together. Give it some time more, so that a rotation that comes
-        late does not find the key ended.
+        late does not find the key ended. Where it leaves less than two hours, or less than a tenth of O(rotation_period), the
+        rotation is due that much earlier.
     type: str
     default: 24h
   rotation_strategy:

@@ -69,15 +69,17 @@ def test_check_mode_and_diff(lab: Lab) -> None:
         {f"{module}set": SET},
         {f"{module}checkout": {"name": "pool"}},
         {f"{module}checkin": {"name": "pool", "service_account_id": "{{ result_1.creds.service_account_id }}"}},
+        {f"{module}checkin": {"name": "pool", "service_account": "one"}},
     ]
     planned = results(lab, tasks, "--check", "--diff")
-    assert [one["changed"] for one in planned] == [True] * 3
+    assert [one["changed"] for one in planned] == [True] * 4
+    assert "library set not found" in planned[3]["warnings"][0]
     assert planned[0]["diff"] == {"before": {}, "after": DEFINED}
     assert planned[1]["creds"]["api_key"] == PLACEHOLDER_KEY and "library set not found" in planned[1]["warnings"][0]
     assert lab.double.requests(since) == []
     results(lab, tasks[:1])
     planned = results(lab, tasks, "--check")
-    assert [one["changed"] for one in planned] == [False, True, False]
+    assert [one["changed"] for one in planned] == [False, True, False, False]
     assert planned[1]["creds"]["service_account"] in ("one", "two")
     assert lab.double.state()["api_keys"] == []
 

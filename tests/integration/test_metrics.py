@@ -194,6 +194,28 @@ def test_only_writing_needs_the_package(lab: Lab) -> None:
         assert f"{option}: openai_metrics needs the Python package prometheus-client" in missing["msg"]
 
 
+def test_without_cronsim_only_what_a_schedule_says_is_missing(lab: Lab) -> None:
+    mount = lab.configure()
+
+    def schedule(data: dict[str, t.Any]) -> bool:
+        ends = {"rotation_schedule": "0 3 * * 0", "admin_api_key_expires_at": int(time.time()) + 86400}
+        data["config"].update(ends)
+        return True
+
+    mount.define(schedule)
+    issue(mount, "my-role", 1)
+    time.sleep(1.1)
+    hidden = lab.path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text("import sys\nsys.modules['cronsim'] = None\n")
+    lab.env["PYTHONPATH"] = str(hidden)
+    cleaned, told = results(lab, [{"ephemeral.openai.openai_cleanup": {}}, {"ephemeral.openai.openai_metrics": {}}])
+    assert len(cleaned["revoked"]) == 1 and "cronsim" in cleaned["warnings"][0]
+    assert "openai_creds_next_rotation_timestamp_seconds is left out" in told["warnings"][0]
+    assert "openai_creds_admin_key_age_seconds" in told["metrics"]
+    assert "openai_creds_next_rotation_timestamp_seconds" not in told["metrics"]
+
+
 def test_what_was_spent(lab: Lab) -> None:
     lab.configure()
     today = int(time.time())

@@ -135,6 +135,31 @@ def test_configure_takes_back_what_the_info_modules_return(lab: Lab) -> None:
     assert before[1]["reader"]["scopes"] == ["api.model.read"]
 
 
+def test_what_each_info_module_returns_can_be_put_back(lab: Lab) -> None:
+    mount = lab.configure()
+    account = lab.double.add_service_account(PROJECT, "workload")
+    static_role = {"name": "ds", "project": "lab", "service_account_id": account["id"]}
+    library_set = {"name": "pool", "project": "lab", "service_account_names": ["one"]}
+    tasks = [
+        {"ephemeral.openai.openai_static_role": static_role},
+        {"ephemeral.openai.openai_library_set": library_set},
+        {"ephemeral.openai.openai_library_checkout": {"name": "pool"}},
+        {"ephemeral.openai.openai_admin_key": {"rotate": "always", "overlap": "1h"}},
+    ]
+    assert lab.play(tasks).rc == 0
+    before = mount.all_definitions()
+    tasks = []
+    for what in ("config", "project", "role", "static_role", "library_set"):
+        module, found = f"ephemeral.openai.openai_{what}", f"found_{what}.{what if what == 'config' else what + 's[0]'}"
+        tasks.append({f"{module}_info": {}, "register": f"found_{what}"})
+        tasks.append({module: f"{{{{ {found} }}}}"})
+    configured = {f"configure_{what}s": f"{{{{ found_{what}.{what}s }}}}" for what in ("static_role", "library_set")}
+    role = {"ansible.builtin.include_role": {"name": "ephemeral.openai.configure"}, "vars": configured}
+    again = lab.play([*tasks, role], env={"ANSIBLE_INJECT_FACT_VARS": "false"})
+    assert changed(again) == 0, again.out
+    assert mount.all_definitions() == before
+
+
 def test_configure_leaves_a_stored_key_alone_unless_told(lab: Lab) -> None:
     assert changed(run(lab, "configure", **wanted(lab))) == 3
     other = lab.double.add_admin_key()["value"]
@@ -387,7 +412,8 @@ def test_check_mode_works_on_a_node_where_nothing_is_configured_yet(lab: Lab) ->
         "configure": "changed=",
         "metrics": "changed=1",
     }
-    for playbook, variables in TAKEN.items():
+    taken = {**TAKEN, "metrics": {**TAKEN["metrics"], "openai_creds_metrics_costs": True}}
+    for playbook, variables in taken.items():
         done = run(lab, playbook, "--check", **(wanted(lab) if playbook == "configure" else variables))
         assert done.rc == 0, done.out
         assert expected[playbook] in " ".join(done.out.split()), done.out

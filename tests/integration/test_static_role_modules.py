@@ -9,6 +9,7 @@ import typing as t
 import pytest
 from account_keys import keys, untouched
 from double.client import Double
+from integration.test_modules import results
 from integration.test_playbooks import changed, run, wanted
 from lab import BOTH_STORES, MARKER, PROJECT, Lab
 
@@ -73,6 +74,39 @@ def test_rotated_by_the_playbook(lab: Lab, account: dict[str, t.Any]) -> None:
     assert changed(forced) == 2 and "1 of 1 static roles rotated" in " ".join(forced.out.split()), forced.out
     assert MARKER not in forced.out and json.dumps(before) not in forced.out
     assert len(keys(lab, account)) == 1 and list(keys(lab, account)) != before and untouched(lab, account)
+
+
+def test_an_admin_key_that_cannot_be_rotated_holds_up_no_static_role(lab: Lab, account: dict[str, t.Any]) -> None:
+    assert lab.play([{ROLE: {"name": "ds", "project": "lab", "service_account_id": account["id"]}}]).rc == 0
+    before = list(keys(lab, account))
+    lab.double.fault(kind="refuse", status=403, method="POST", path="/admin_api_keys$")
+    failed = run(lab, "rotate", openai_creds_force=True)
+    assert failed.rc == 2 and "admin key creation failed" in failed.out, failed.out
+    assert len(keys(lab, account)) == 1 and list(keys(lab, account)) != before
+
+
+def test_check_mode_foretells_what_a_play_does_with_a_static_role_of_its_own(
+    lab: Lab, account: dict[str, t.Any]
+) -> None:
+    tasks = [
+        {ROLE: {"name": "ds", "project": "lab", "service_account_id": account["id"]}},
+        {CREDS: {"name": "ds"}},
+        {CREDS: {"name": "ds", "rotate": "always"}},
+        {
+            "ansible.builtin.debug": {
+                "msg": "{{ lookup('ephemeral.openai.openai_static_creds', 'ds').lease_id is none }}"
+            }
+        },
+    ]
+    planned = results(lab, tasks, "--check")
+    assert [one["changed"] for one in planned] == [True, False, True, False]
+    for one in planned[1:3]:
+        assert "(a real run fails unless that is done by then)" in one["warnings"][0]
+    assert planned[3]["msg"] is True
+    assert keys(lab, account) == {}
+    done = results(lab, tasks)
+    assert [one["changed"] for one in done] == [True, False, True, False]
+    assert done[3]["msg"] is False
 
 
 def test_the_playbook_says_what_is_wrong(lab: Lab, account: dict[str, t.Any]) -> None:

@@ -195,3 +195,14 @@ def test_unknown_options_and_wrong_types_are_refused(name: str) -> None:
             assert validator.validate({**good, option: bad}).error_messages, (option, bad)
         if "choices" in text:
             assert validator.validate({**good, option: "nonsense"}).error_messages, option
+
+
+@pytest.mark.parametrize("module", DEFINING)
+def test_what_is_only_returned_is_known(module: str) -> None:
+    """So that what an info module returns can be put back, and whoever mistypes an option is told."""
+    action = importlib.import_module(f"{PLUGINS}.action.{module}").ActionModule
+    info = importlib.import_module(f"{PLUGINS}.modules.{module}_info")
+    options = yaml.safe_load(importlib.import_module(f"{PLUGINS}.modules.{module}").DOCUMENTATION)["options"]
+    (returned,) = yaml.safe_load(info.RETURN).values()
+    # Where nothing is said of the fields, they are the options.
+    assert set(returned.get("contains", ())) - set(options) == action.ONLY_RETURNED

@@ -100,13 +100,32 @@ def test_the_key_of_another_organization_is_refused(
     assert unnamed.definitions("config") == before and lab.accounts() == accounts
 
 
-def test_a_mount_that_has_nothing_may_go_to_another_organization(
-    lab: Lab, unnamed: Mount, other: dict[str, t.Any]
-) -> None:
+@pytest.fixture
+def empty(unnamed: Mount) -> Mount:
+    """One that has nothing but a key."""
     delete_role(unnamed, "my-role", dry_run=False)
     delete_project(unnamed, "lab", dry_run=False)
-    configure(unnamed, other["value"])
-    assert unnamed.definitions("config")["admin_api_key_id"] == other["id"]
+    return unnamed
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_also_by_a_mount_that_has_nothing(empty: Mount, other: dict[str, t.Any], validate: bool) -> None:
+    before = empty.definitions("config")
+    assert "another organization" in refused(configure, empty, other["value"], validate=validate)
+    assert "another organization" in refused(adopt, empty, other["value"], other["id"], overlap=0, dry_run=False)
+    assert empty.definitions("config") == before
+
+
+@pytest.mark.parametrize("how", ["named", "by force", "the old key is dead"])
+def test_a_mount_that_has_nothing_may_go_to_another_organization(
+    lab: Lab, empty: Mount, other: dict[str, t.Any], how: str
+) -> None:
+    if how == "the old key is dead":
+        lab.double.add_admin_key("by hand")
+        empty.openai().delete_admin_key(lab.double.admin_key_id)
+    options = {"named": {"organization_id": "org-other"}, "by force": {"force": True}}
+    configure(empty, other["value"], **options.get(how, {}))
+    assert empty.definitions("config")["admin_api_key_id"] == other["id"]
 
 
 @pytest.mark.parametrize("old_key", ["lives", "is gone", "is not known by its id"])

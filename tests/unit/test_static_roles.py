@@ -126,6 +126,27 @@ def test_rotated_when_due(lab: Lab, mount: Mount, account: Data, clock: Clock) -
     assert shown["api_key_id"] == second["api_key_id"] and second["api_key"] not in str(shown)
 
 
+@OVERLAPS
+def test_no_key_ends_before_a_timer_that_fires_each_hour_has_rotated_it(
+    lab: Lab, mount: Mount, account: Data, clock: Clock, overlap: int
+) -> None:
+    """As with the defaults, in which the ttl is no longer than the period."""
+    write(mount, account, ttl=str(DAY + overlap), overlap=str(overlap))
+    rotations = 0
+    for hour in range(50):
+        clock.move(3600 + 300 * (hour % 2))
+        before = current(mount)
+        assert opens_models(lab, before["api_key"])
+        rotated = rotate_static_role(mount, "Data.Science", always=False).rotated
+        rotations += rotated
+        if rotated and overlap:
+            clock.move(overlap - 1)
+            assert opens_models(lab, before["api_key"]), "it does not live on for the overlap"
+    assert rotations == 2
+    (shown,) = read_static_roles(mount, None)
+    assert shown["next_rotation"] < shown["expires_at"]
+
+
 @BOTH_STORES
 def test_the_old_key_lives_on_for_the_overlap(lab: Lab, mount: Mount, account: Data, clock: Clock) -> None:
     write(mount, account, overlap="10m")

@@ -45,6 +45,8 @@ class OpenAIAction(ActionBase):
     MUTUALLY_EXCLUSIVE: t.ClassVar[t.Sequence[t.Sequence[str]]] = ()
     REQUIRED_ONE_OF: t.ClassVar[t.Sequence[t.Sequence[str]]] = ()
     REQUIRED_IF: t.ClassVar[t.Sequence[t.Sequence[t.Any]]] = ()
+    #: What the info module returns and no option takes. It says nothing here, so that what that returns can be put back.
+    ONLY_RETURNED: t.ClassVar[frozenset[str]] = frozenset()
 
     _argument_spec: t.ClassVar[dict[str, t.Any]]
     _nulls: set[str]
@@ -127,7 +129,8 @@ class OpenAIAction(ActionBase):
     def _arguments(self) -> Data:
         """Return the task's arguments, checked against the documentation."""
         blank = {name for name, value in self._task.args.items() if name in NAMES and is_blank(value)}
-        given = self._task.args = {name: value for name, value in self._task.args.items() if name not in blank}
+        ignored = blank | self.ONLY_RETURNED
+        given = self._task.args = {name: value for name, value in self._task.args.items() if name not in ignored}
         _validated, args = self.validate_argument_spec(
             self._argument_spec, self.MUTUALLY_EXCLUSIVE, None, self.REQUIRED_ONE_OF, self.REQUIRED_IF
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
+from ansible import context
 from ansible.errors import AnsibleError
 
 from .._engine.errors import OpenAICredsError, mask_keys
@@ -35,6 +36,11 @@ def prepare(
     options = {name: plugin.get_option(name) for name in own}
     options["settings"] = resolve(given, variables, plugin._templar.template)
     return open_mount(options["settings"]), options
+
+
+def is_check_mode(variables: t.Mapping[str, t.Any] | None) -> bool:
+    """Say whether nothing is to be changed, from the variables that a lookup is given."""
+    return bool((variables or {}).get("ansible_check_mode") or context.CLIARGS.get("check"))
 
 
 @contextlib.contextmanager

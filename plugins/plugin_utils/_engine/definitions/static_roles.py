@@ -20,6 +20,9 @@ from .in_project import account_name, check_project, merge_project, project_in_u
 STATIC_ROLES = "static_roles"
 NEW_KEY = "new_key"
 NEW_ACCOUNT = "new_account"
+#: Where the ttl leaves no more, a key is rotated so much before it has to be: a part of its period, at most so many seconds.
+_PERIODS_PER_MARGIN = 10
+_LONGEST_MARGIN = 7200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +42,24 @@ class StaticRole:
     overlap: int
 
     @property
+    def rotates_after(self) -> int:
+        """Return after how many seconds a key is to be rotated."""
+        return rotates_after(self.rotation_period, self.ttl, self.overlap)
+
+    @property
     def origin(self) -> str:
         """Return which account a user has given: with another one, the key has to be another one."""
         return f"{self.project_id}/{self.service_account_id}"
+
+
+def rotates_after(rotation_period: int, ttl: int, overlap: int) -> int:
+    """Return after how many seconds a key is to be rotated: after the period, or a little earlier.
+
+    Whoever rotates comes some time after that. By then OpenAI must not have ended the key, nor be about to end one that is to
+    live on for the overlap.
+    """
+    margin = min(_LONGEST_MARGIN, rotation_period // _PERIODS_PER_MARGIN)
+    return min(rotation_period, ttl - overlap - margin)
 
 
 def define_static_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool, **given: t.Any) -> Outcome:

@@ -57,7 +57,13 @@ def collect(mount: Mount, costs_window: int | None) -> Collected:
     warnings: list[str] = []
     failure = None
     numbers = lease_numbers(mount)
-    metrics = [*_leases(numbers, warnings), _api_errors(mount), *_admin_key(mount), _cleanup(mount), _library(mount)]
+    metrics = [
+        *_leases(numbers, warnings),
+        _api_errors(mount),
+        *_admin_key(mount, warnings),
+        _cleanup(mount),
+        _library(mount),
+    ]
     if costs_window is not None:
         try:
             costs = spent(mount, costs_window)
@@ -117,7 +123,7 @@ def _api_errors(mount: Mount) -> Metric:
     return Metric("openai_api_error_total", what, ("endpoint", "code"), samples)
 
 
-def _admin_key(mount: Mount) -> t.Iterator[Metric]:
+def _admin_key(mount: Mount, warnings: list[str]) -> t.Iterator[Metric]:
     config = mount.config()
     if config is None:
         return
@@ -127,7 +133,11 @@ def _admin_key(mount: Mount) -> t.Iterator[Metric]:
     last = (Sample(config.last_rotated or 0),)
     what = "When the admin key was last rotated, as a Unix time; 0 for never."
     yield Metric("openai_creds_last_rotation_timestamp_seconds", what, (), last)
-    due = next_rotation(config, now)
+    try:
+        due = next_rotation(config, now)
+    except OpenAICredsError as error:
+        warnings.append(f"openai_creds_next_rotation_timestamp_seconds is left out: {error}")
+        return
     if due is not None:
         what = "When the admin key is to be rotated next, as a Unix time."
         yield Metric("openai_creds_next_rotation_timestamp_seconds", what, (), (Sample(due),))

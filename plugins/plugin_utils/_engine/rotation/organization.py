@@ -38,15 +38,19 @@ def prove_same_organization(
     if before is not None:
         # A mount that never had a key can have definitions; they do not say of which organization they are.
         projects |= defined_projects(mount)
-    if not projects and not rotation_of(mount) and not find_watches(mount):
+    has_nothing = not projects and not rotation_of(mount) and not find_watches(mount)
+    if has_nothing and (before is None or _place(before) != _place(after)):
         return
     client = mount.client_for(after)
     if before is not None:
         keys = _listed(client) if keys is None else keys
         if _has(keys, before.admin_api_key_id, before.admin_api_key):
             return
-        if _has(_listed(mount.client_for(before)), after.admin_api_key_id, after.admin_api_key):
+        others = _listed(mount.client_for(before))
+        if _has(others, after.admin_api_key_id, after.admin_api_key):
             return
+        if has_nothing and not (keys and others):
+            return  # it could not be asked, and there is nothing that would be lost
     try:
         if any(client.has_project(project_id) for project_id in sorted(projects)):
             return
@@ -58,6 +62,10 @@ def prove_same_organization(
         f"{option}: this key belongs to another organization than mount {mount.name!r}: OpenAI shows it neither the mount's "
         "admin key nor any project of the mount's; use another mount for another organization"
     )
+
+
+def _place(config: MountConfig) -> tuple[str, str | None]:
+    return config.api_endpoint, config.organization_id
 
 
 def _refuse_other_endpoint(mount: Mount, after: MountConfig) -> None:

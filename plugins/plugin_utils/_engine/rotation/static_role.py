@@ -27,6 +27,7 @@ from ..definitions.static_roles import (
     StaticRole,
     define_static_role,
     find_static_role,
+    rotates_after,
 )
 from ..durations import rfc3339
 from ..errors import Conflict, OpenAICredsError, UnreadableError
@@ -45,6 +46,7 @@ from .static_state import Busy, Hold, Next, Replaced, StaticState, hold, read_st
 #: Of the name of an account that was taken over, so much stands in the names of its successors.
 _LONGEST_NAME = 100
 _KEY_SUFFIX = 8
+_WAY_OUT = "openai_static_creds with rotate: always makes a new one"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,9 @@ def write_static_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool,
         mount.check_configured()
         planned = define_static_role(mount, name, defaults=defaults, dry_run=False, **given)
     elif not mount.definitions("config"):
-        return planned._replace(warnings=(*planned.warnings, f"{mount.unconfigured()} (a real run fails)"))
+        return planned._replace(
+            warnings=(*planned.warnings, f"{mount.unconfigured()} (a real run fails unless that is done by then)")
+        )
     if dry_run:
         state = read_state(mount, name).value
         return planned._replace(changed=planned.changed or state.current is None)
@@ -164,17 +168,16 @@ def current_credential(mount: Mount, name: str) -> Data:
     """Return the credential that a static role has now, or raise; nothing is changed."""
     role = find_static_role(mount, name)
     state = read_state(mount, name).value
-    way_out = "openai_static_creds with rotate: always makes a new one"
     if state.current is None:
-        raise OpenAICredsError(f"name: static role {name!r} has no key yet; {way_out}")
+        raise _without_key(name)
     stored = read_lease(mount, state.current)
     mount.check_is_here()
     if stored is None or stored.value.ending or stored.value.api_key is None:
-        raise OpenAICredsError(f"name: the key of static role {role.name!r} has ended or was revoked; {way_out}")
+        raise OpenAICredsError(f"name: the key of static role {role.name!r} has ended or was revoked; {_WAY_OUT}")
     if mount.now() >= stored.value.expires_at:
         raise OpenAICredsError(
             f"name: the key of static role {role.name!r} ended at {rfc3339(stored.value.expires_at)}, as its ttl says, and nobody "
-            f"had rotated it by then; {way_out}"
+            f"had rotated it by then; {_WAY_OUT}"
         )
     return credential(stored.value, stored.value.api_key)
 
@@ -184,11 +187,8 @@ def planned_credential(mount: Mount, name: str, *, always: bool) -> tuple[bool, 
     try:
         role = find_static_role(mount, name)
     except OpenAICredsError as error:
-        return (
-            True,
-            unissued(mount.now(), 0, renewable=False),
-            [f"{error} (a real run fails unless that is done by then)"],
-        )
+        # Whoever defines it makes its first key.
+        return always, *_not_yet(mount, error)
     state = read_state(mount, name).value
     if not (always or is_due(mount, role, state)):
         return False, current_credential(mount, name), []
@@ -201,13 +201,33 @@ def planned_credential(mount: Mount, name: str, *, always: bool) -> tuple[bool, 
     return True, creds, []
 
 
+def present_credential(mount: Mount, name: str) -> tuple[Data, list[str]]:
+    """Return for a dry run the credential that a static role has, or a placeholder if it is not there yet, and warnings."""
+    try:
+        find_static_role(mount, name)
+        if read_state(mount, name).value.current is None:
+            raise _without_key(name)
+    except OpenAICredsError as error:
+        return _not_yet(mount, error)
+    return current_credential(mount, name), []
+
+
+def _without_key(name: str) -> OpenAICredsError:
+    return OpenAICredsError(f"name: static role {name!r} has no key yet; {_WAY_OUT}")
+
+
+def _not_yet(mount: Mount, error: OpenAICredsError) -> tuple[Data, list[str]]:
+    """Return a placeholder for what an earlier task of a dry run would have made, and the warning."""
+    return unissued(mount.now(), 0, renewable=False), [f"{error} (a real run fails unless that is done by then)"]
+
+
 def is_due(mount: Mount, role: StaticRole, state: StaticState) -> bool:
     """Say whether a static role needs a new key: it has none, or one of another account than is wanted, or an old one."""
     if state.current is None or state.last_rotated is None or state.origin != role.origin:
         return True
     now = mount.now()
     # A key that was made further ahead than the next time was made by a clock that was wrong.
-    return not state.last_rotated - role.rotation_period <= now < state.last_rotated + role.rotation_period
+    return not state.last_rotated - role.rotates_after <= now < state.last_rotated + role.rotates_after
 
 
 def next_rotations(
@@ -227,7 +247,7 @@ def next_rotations(
         except OpenAICredsError:
             found[name] = 0  # so that whoever rotates it is told what is wrong
             continue
-        planned = (state.last_rotated or 0) + role.rotation_period
+        planned = (state.last_rotated or 0) + role.rotates_after
         is_of_age = state.current is not None and state.origin == role.origin and planned <= now
         found[name] = planned if is_of_age or not is_due(mount, role, state) else 0
     return found
@@ -249,6 +269,7 @@ def _public(
     state = states[entry["name"]].value if entry["name"] in states else StaticState()
     lease = leases.get(state.current or "")
     last = state.last_rotated
+    after = rotates_after(entry["rotation_period"], entry["ttl"], entry["overlap"])
     live = lease is not None and not lease.ending and mount.now() < lease.expires_at
     try:
         due = is_due(mount, find_static_role(mount, entry["name"], definitions=definitions), state)
@@ -258,7 +279,7 @@ def _public(
         **entry,
         "current_service_account_id": state.account_id,
         "last_rotated": rfc3339(last) if last else None,
-        "next_rotation": rfc3339(last + entry["rotation_period"]) if last else None,
+        "next_rotation": rfc3339(last + after) if last else None,
         "rotation_due": due,
         "api_key_id": lease.api_key_id if lease and live else None,
         "expires_at": rfc3339(lease.expires_at) if lease and live else None,
