@@ -197,7 +197,7 @@ def test_unknown_options_and_wrong_types_are_refused(name: str) -> None:
             assert validator.validate({**good, option: "nonsense"}).error_messages, option
 
 
-@pytest.mark.parametrize("module", DEFINING)
+@pytest.mark.parametrize("module", sorted(DEFINING))
 def test_what_is_only_returned_is_known(module: str) -> None:
     """So that what an info module returns can be put back, and whoever mistypes an option is told."""
     action = importlib.import_module(f"{PLUGINS}.action.{module}").ActionModule
