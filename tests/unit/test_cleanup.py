@@ -23,6 +23,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.co
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, find_record
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.intents import Intent
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, issue_several
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import lease_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import (
@@ -68,6 +69,22 @@ def left_by(mount: Mount, owner: Data | None, member: str = "owner") -> None:
         give_run(mount, intent, owner or {})
     else:
         give_owner(mount, intent, owner)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("expires_at", "soon"), ("project_id", 7), ("issued_by", []), ("ending", {"process": 1})]
+)
+def test_a_lease_that_somebody_has_edited_stops_no_other(mount: Mount, clock: Clock, field: str, value: t.Any) -> None:
+    edited, other = issue(mount, "my-role", 60)["lease_id"], issue(mount, "my-role", 60)["lease_id"]
+    path = lease_path(edited)
+    document = mount.store.read(path)
+    assert document
+    mount.store.write(Write(path, {**document.data, field: value}, document.version, int(clock.time) + 60))
+    clock.move(60)
+    cleaned = clean(mount)
+    assert cleaned["revoked"] == [other]
+    (failed,) = cleaned["failed"]
+    assert f"{path} does not hold what it should" in failed["error"]
 
 
 @pytest.fixture
@@ -134,8 +151,6 @@ def test_what_is_due_ends_and_nothing_else(lab: Lab, mount: Mount, clock: Clock)
 
 
 def test_a_renewed_lease_is_due_when_it_now_ends(lab: Lab, mount: Mount, clock: Clock) -> None:
-    from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
-
     creds = issue(mount, "my-role", 600)
     record = find_record(mount, creds["lease_id"])
     assert record

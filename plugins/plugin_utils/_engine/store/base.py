@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
+import types
 import typing as t
 
 from ..errors import UnreadableError
@@ -67,10 +69,41 @@ def converted(
     """Yield what documents say; hand over why others cannot be read, or say something else."""
     for document in readable(found, unreadable):
         try:
-            data = {name: value for name, value in document.data.items() if name != MOVED}
-            yield Stored(convert(data), document.path, document.version)
+            value = convert({name: value for name, value in document.data.items() if name != MOVED})
+            _check_types(value)
         except (KeyError, TypeError, ValueError, AttributeError):
             unreadable(UnreadableError(f"store: {document.path} does not hold what it should; somebody has edited it"))
+            continue
+        yield Stored(value, document.path, document.version)
+
+
+def _check_types(value: t.Any) -> None:
+    """Raise TypeError unless the fields of a record, and of the records in it, hold what they are declared to hold."""
+    if isinstance(value, tuple):
+        for one in value:
+            _check_types(one)
+    elif dataclasses.is_dataclass(value):
+        for name, declared in _declared_types(t.cast(type, type(value))):
+            field = getattr(value, name)
+            if not isinstance(field, declared):
+                raise TypeError(name)
+            _check_types(field)
+
+
+@functools.cache
+def _declared_types(record: type) -> list[tuple[str, tuple[type, ...]]]:
+    """Return the fields of a record, and which types each may have, without what is inside lists and dictionaries."""
+    hints = t.get_type_hints(record)
+    return [(field.name, tuple(_types(hints[field.name]))) for field in dataclasses.fields(record)]
+
+
+def _types(hint: t.Any) -> t.Iterator[type]:
+    if isinstance(hint, types.UnionType):
+        for one in t.get_args(hint):
+            yield from _types(one)
+    else:
+        declared = t.get_origin(hint) or hint
+        yield declared if isinstance(declared, type) else object
 
 
 @dataclasses.dataclass(frozen=True)
