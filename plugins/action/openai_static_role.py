@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.ephemeral.openai.plugins.modules.openai_static_role import DOCUMENTATION
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import UnreadableError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_role import (
     delete_static_role,
@@ -33,5 +34,7 @@ class ActionModule(OpenAIAction):
         given = self.given(args, "project", "project_id", "service_account_id", *_WITH_DEFAULT)
         defaults = self.defaults(*_WITH_DEFAULT)
         outcome = write_static_role(mount, name, **given, defaults=defaults, dry_run=self.check_mode)
-        stored = [] if self.check_mode else read_static_roles(mount, name)
+        unreadable: list[UnreadableError] = []
+        stored = [] if self.check_mode else read_static_roles(mount, name, unreadable.append)
+        outcome = outcome._replace(warnings=(*outcome.warnings, *map(str, unreadable)))
         return {**self.outcome(outcome), "static_role": stored[0] if stored else outcome.after}

@@ -91,7 +91,9 @@ static_roles:
       type: str
       returned: success
     rotation_due:
-      description: Whether M(ephemeral.openai.openai_static_creds) would rotate it now.
+      description:
+        - Whether M(ephemeral.openai.openai_static_creds) would rotate it now.
+        - Also true, with a warning, if what is on record of it cannot be read. What is not known of it is null then.
       type: bool
       returned: success
     api_key_id:

@@ -7,7 +7,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from lab import BOTH_STORES, Lab, new_lab
+from lab import BOTH_STORES, PROJECT, Lab, new_lab
 from on_record import kinds, unfinished
 from test_modules import results
 
@@ -24,6 +24,11 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.re
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_role import (
+    current_credential,
+    write_static_role,
+)
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_state import state_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_group import place_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.move import move
@@ -248,3 +253,37 @@ def test_a_file_that_cannot_be_read_costs_no_call_and_no_credential(lab: Lab, ho
     for creds in found:
         assert find_record(lab.mount(), creds["lease_id"])
     assert kinds(lab.store()) == ["claim"]
+
+
+@pytest.mark.parametrize("what", ["state", "lease"])
+def test_a_static_role_that_cannot_be_read_stops_no_other(lab: Lab, what: str) -> None:
+    mount = lab.configure()
+    # Keys that end in different hours are on record apart.
+    for name, ttl in (("first", "48h"), ("second", "72h")):
+        write_static_role(
+            mount,
+            name,
+            defaults={"api_key_name": "key", "rotation_period": "24h", "rotation_strategy": "new_key", "overlap": "0"},
+            dry_run=False,
+            service_account_id=lab.double.add_service_account(PROJECT, name)["id"],
+            project_id=PROJECT,
+            ttl=ttl,
+        )
+    before = {name: current_credential(mount, name) for name in ("first", "second")}
+    damage(lab, state_path("first") if what == "state" else lease_path(before["first"]["lease_id"]))
+    listed, refused, made = results(
+        lab,
+        [
+            {"ephemeral.openai.openai_static_role_info": {}},
+            {"ephemeral.openai.openai_static_creds": {"name": "first"}},
+            {"ephemeral.openai.openai_static_creds": {"name": "second", "rotate": "always"}},
+        ],
+        rc=1,
+    )
+    first, second = listed["static_roles"]
+    assert first["rotation_due"] and not second["rotation_due"] and refused["failed"] and made["rotated"]
+    assert first["api_key_id"] is None and first["expires_at"] is None
+    assert (first["last_rotated"] is None) is (what == "state")
+    assert second["api_key_id"] == before["second"]["api_key_id"]
+    (warning,) = listed["warnings"]
+    assert warning == f"what is on record of static role 'first' cannot be read: {refused['msg']}"

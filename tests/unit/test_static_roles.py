@@ -21,6 +21,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitio
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.projects import delete_project
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import lease_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.making import LeaseMaking
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
@@ -533,3 +534,74 @@ def test_refused_before_anything_is_there(mount: Mount) -> None:
     with pytest.raises(OpenAICredsError, match="static role not found") as refused:
         current(mount)
     sentence(refused.value)
+
+
+def edit(mount: Mount, lease_id: str) -> t.Callable[[], None]:
+    """Make a lease unreadable; returns what restores it."""
+    before = mount.store.read(lease_path(lease_id))
+    assert before
+    mount.store.write(Write(before.path, {"edited": True}, before.version))
+    return lambda: mount.store.write(Write(before.path, before.data, before.version + 1))
+
+
+@BOTH_STORES
+@OVERLAPS
+@STRATEGIES
+def test_rotated_although_the_previous_key_cannot_be_read(
+    lab: Lab, mount: Mount, account: Data, clock: Clock, overlap: int, strategy: str
+) -> None:
+    write(mount, account, overlap=overlap, rotation_strategy=strategy)
+    first = current(mount)
+    restore = edit(mount, first["lease_id"])
+    for _turn in range(2):
+        report = rotate_static_role(mount, "Data.Science", always=True)
+        assert report.rotated and opens_models(lab, current(mount)["api_key"])
+        assert f"{first['lease_id']} would not end, openai_cleanup tries again: " in str(report.warnings)
+    assert "openai/static/Data.Science" in [one["lease_id"] for one in clean(mount)["failed"]]
+    restore()
+    assert not clean(mount)["failed"]
+    clock.move(overlap)
+    clean(mount)
+    assert live(mount) == {current(mount)["lease_id"]} and at_rest(mount)
+    assert not opens_models(lab, first["api_key"]) and opens_models(lab, current(mount)["api_key"])
+
+
+def test_rotated_although_what_was_interrupted_cannot_be_read(
+    lab: Lab, mount: Mount, account: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(mount, account)
+
+    def crashed(*_args: object) -> None:
+        raise Crashed
+
+    with monkeypatch.context() as patch, pytest.raises(Crashed):
+        patch.setattr(static_role, "_switch", crashed)
+        rotate(mount)
+    following = read_state(mount, "Data.Science").value.next
+    assert following
+    restore = edit(mount, following.lease_id)
+    assert rotate(mount)
+    restore()
+    assert not clean(mount)["failed"]
+    whole(lab, mount, account, "new_key")
+
+
+@pytest.mark.parametrize("which", ["current", "previous"])
+@STRATEGIES
+def test_deleted_but_for_what_cannot_be_read(lab: Lab, mount: Mount, account: Data, strategy: str, which: str) -> None:
+    write(mount, account, overlap=600, rotation_strategy=strategy)
+    previous = current(mount)
+    rotate(mount)
+    creds = {"previous": previous, "current": current(mount)}
+    unread = creds.pop(which)
+    restore = edit(mount, unread["lease_id"])
+    for _turn in range(2):
+        outcome = delete_static_role(mount, "Data.Science", dry_run=False)
+        assert unread["lease_id"] in str(outcome.warnings) and not read_static_roles(mount, None)
+        assert [opens_models(lab, one["api_key"]) for one in creds.values()] == [False]
+        assert opens_models(lab, unread["api_key"])
+    assert "openai/static/Data.Science" in [one["lease_id"] for one in clean(mount)["failed"]]
+    restore()
+    assert not clean(mount)["failed"] and live(mount) == set() and at_rest(mount)
+    assert not opens_models(lab, unread["api_key"]) and not [*mount.store.scan("static/")]
+    assert lab.accounts() == ({"workload"} if strategy == "new_key" else set())

@@ -32,7 +32,7 @@ from ..definitions.static_roles import (
 from ..durations import rfc3339
 from ..errors import Conflict, OpenAICredsError, UnreadableError
 from ..journal.owners import GRACE_SECONDS, is_left
-from ..leases.find import Record, adopt, as_issued, find_record
+from ..leases.find import Record, adopt, as_issued, find_issued, find_record
 from ..leases.issue import issue_lease, new_lease, unissued
 from ..leases.lease import Lease, credential, read_lease, read_leases
 from ..leases.refusal import with_way_out
@@ -51,13 +51,12 @@ _WAY_OUT = "openai_static_creds with rotate: always makes a new one"
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What was done: rotated says whether there is a new key, warnings what a user should know."""
+    """What was done: rotated says whether there is a new key, warnings what a user should know; unread why a lease that is to
+    end cannot be read, so that this is not finished."""
 
     rotated: bool = False
     warnings: tuple[str, ...] = ()
-
-    def warn(self, *warnings: str) -> Report:
-        return dataclasses.replace(self, warnings=(*self.warnings, *warnings))
+    unread: UnreadableError | None = None
 
 
 def write_static_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool, **given: t.Any) -> Outcome:
@@ -124,8 +123,12 @@ def rotate_static_role(mount: Mount, name: str, *, always: bool) -> Report:
                     # Somebody took this process for dead. Unless they go on with this key, nobody is to have it.
                     revoke(mount, [as_issued(lease)], only_due=True)
                     raise
-                report = Report(rotated=True).warn(*_let_end(mount, held))
-            held.finish()
+                report = dataclasses.replace(_let_end(mount, held), rotated=True)
+            if report.unread:
+                # Then cleanup carries on.
+                held.write(owner=None)
+            else:
+                held.finish()
     except Busy as error:
         if always or read_state(mount, name).value.current is None:
             raise
@@ -134,14 +137,18 @@ def rotate_static_role(mount: Mount, name: str, *, always: bool) -> Report:
 
 
 def recover_static_role(mount: Mount, name: str, grace: int) -> Report:
-    """Finish what was interrupted, also the deletion of a static role; what somebody is at is left alone."""
+    """Finish what was interrupted, also the deletion of a static role; what somebody is at is left alone.
+
+    Raises what keeps it from being finished, when all the rest is.
+    """
     try:
         with hold(mount, name, grace) as held:
-            if name not in mount.definitions(STATIC_ROLES):
-                _end_everything(mount, held)
-                return Report()
-            report = _carry_on(mount, held)
-            held.finish()
+            deleted = name not in mount.definitions(STATIC_ROLES)
+            report = _end_everything(mount, held) if deleted else _carry_on(mount, held)
+            if report.unread:
+                raise report.unread
+            if not deleted:
+                held.finish()
             return report
     except Busy:
         return Report()
@@ -160,8 +167,8 @@ def delete_static_role(mount: Mount, name: str, *, dry_run: bool) -> Outcome:
     with hold(mount, name) as held:
         held.begin()
         outcome = delete_definition(mount, STATIC_ROLES, name, dry_run=False)
-        warnings = _end_everything(mount, held)
-    return outcome._replace(changed=True, warnings=warnings)
+        report = _end_everything(mount, held)
+    return outcome._replace(changed=True, warnings=report.warnings)
 
 
 def current_credential(mount: Mount, name: str) -> Data:
@@ -253,14 +260,38 @@ def next_rotations(
     return found
 
 
-def read_static_roles(mount: Mount, name: str | None) -> list[Data]:
-    """Return static roles as users see them, sorted by name; never a key."""
+def read_static_roles(
+    mount: Mount, name: str | None, unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable
+) -> list[Data]:
+    """Return static roles as users see them, sorted by name; never a key.
+
+    Of what cannot be read it is handed over which static role that is, and why; it counts as due, so that whoever rotates it is
+    told as well.
+    """
     entries = read_definitions(mount, STATIC_ROLES, name)
-    states = read_states(mount, [entry["name"] for entry in entries])
+    names = [entry["name"] for entry in entries]
+    unread: list[UnreadableError] = []
+    states = read_states(mount, names, unread.append)
     found = (stored.value.current for stored in states.values())
-    leases = {one.value.lease_id: one.value for one in read_leases(mount, [lease_id for lease_id in found if lease_id])}
+    wanted = [lease_id for lease_id in found if lease_id]
+    leases = {one.value.lease_id: one.value for one in read_leases(mount, wanted, unread.append)}
+    # An error does not say which static role it is about, so they are read one by one.
+    unknown = {role: why for role in names if unread and (why := _why_unreadable(mount, role))}
+    for role, why in unknown.items():
+        unreadable(UnreadableError(f"what is on record of static role {role!r} cannot be read: {why}"))
     definitions = mount.all_definitions()
-    return [_public(mount, definitions, entry, states, leases) for entry in entries]
+    shown = [_public(mount, definitions, entry, states, leases) for entry in entries]
+    return [{**one, "rotation_due": True} if one["name"] in unknown else one for one in shown]
+
+
+def _why_unreadable(mount: Mount, name: str) -> UnreadableError | None:
+    """Return why the state or the current lease of a static role cannot be read; None if they can."""
+    try:
+        if current := read_state(mount, name).value.current:
+            read_lease(mount, current)
+    except UnreadableError as error:
+        return error
+    return None
 
 
 def _public(
@@ -292,18 +323,24 @@ def _is_interrupted(mount: Mount, state: StaticState) -> bool:
 
 def _carry_on(mount: Mount, held: Hold) -> Report:
     """Finish what another process has left: switch to what it has issued, and let end what gave way."""
-    report = Report()
+    rotated = False
     if following := held.state.next:
-        record = find_record(mount, following.lease_id)
+        try:
+            record = find_record(mount, following.lease_id)
+        except UnreadableError:
+            # It must not keep another from being made, and ends when it can be read.
+            left = Replaced(following.lease_id, held.now(), with_account=False)
+            held.write(next=None, replaced=(*held.state.replaced, left))
+            return _let_end(mount, held)
         if record and record.lease.api_key and adopt(mount, record):
             _switch(held, record.lease)
-            report = Report(rotated=True)
+            rotated = True
         else:
             if record:
                 # Fences the one who issues it, should they still be there.
                 revoke_found(mount, [record], lambda: [], force=False)
             held.write(next=None)
-    return report.warn(*_let_end(mount, held))
+    return dataclasses.replace(_let_end(mount, held), rotated=rotated)
 
 
 def _issue(mount: Mount, role: StaticRole, held: Hold) -> Lease:
@@ -352,27 +389,29 @@ def _switch(held: Hold, lease: Lease) -> None:
     )
 
 
-def _let_end(mount: Mount, held: Hold) -> tuple[str, ...]:
-    """Let the leases that gave way end when they are to; returns warnings about those that would not.
+def _let_end(mount: Mount, held: Hold) -> Report:
+    """Let the leases that gave way end when they are to; warns of those that would not.
 
-    From then on their records say so, and cleanup sees to it. Those that live on stay in the state until they have ended.
+    From then on their records say so, and cleanup sees to it. Those that live on, or cannot be read, stay in the state.
     """
-    if not held.state.replaced:
-        return ()
     now = mount.now()
     warnings: list[str] = []
     live: list[Replaced] = []
+    unread = None
     for one in held.state.replaced:
-        lease = _lower_end(mount, one, held.state.account_id)
-        if lease is None:
-            continue
-        if one.ends_at > now:
-            live.append(one)
-            continue
-        warnings += _end(mount, [one.lease_id])
+        try:
+            if _lower_end(mount, one, held.state.account_id) is None:
+                continue
+            if one.ends_at <= now:
+                warnings += _end(mount, filter(None, [find_issued(mount, one.lease_id)]))
+                continue
+        except UnreadableError as error:
+            unread = error
+            warnings.append(_would_not_end(one.lease_id, error))
+        live.append(one)
     if tuple(live) != held.state.replaced:
         held.write(replaced=tuple(live))
-    return tuple(warnings)
+    return Report(warnings=tuple(warnings), unread=unread)
 
 
 def _lower_end(mount: Mount, replaced: Replaced, current_account: str | None) -> Lease | None:
@@ -399,25 +438,45 @@ def _lower_end(mount: Mount, replaced: Replaced, current_account: str | None) ->
         return lowered
 
 
-def _records(mount: Mount, lease_ids: t.Iterable[str]) -> list[Record]:
-    return [record for lease_id in lease_ids if (record := find_record(mount, lease_id))]
-
-
-def _end(mount: Mount, lease_ids: t.Iterable[str]) -> list[str]:
+def _end(mount: Mount, found: t.Iterable[Record]) -> list[str]:
     """End leases; returns why some would not, which stay on record for cleanup."""
     return [
-        f"{one.record.subject} would not end, openai_cleanup tries again: {with_way_out(one.record.lease, one.error)}"
-        for one in revoke_found(mount, _records(mount, lease_ids), lambda: [], force=False)
+        _would_not_end(one.record.subject, with_way_out(one.record.lease, one.error))
+        for one in revoke_found(mount, list(found), lambda: [], force=False)
         if one.error
     ]
 
 
-def _end_everything(mount: Mount, held: Hold) -> tuple[str, ...]:
-    """End all that was made for a static role that is not defined any more, and forget it."""
+def _would_not_end(lease_id: str, why: object) -> str:
+    return f"{lease_id} would not end, openai_cleanup tries again: {why}"
+
+
+def _end_everything(mount: Mount, held: Hold) -> Report:
+    """End all that was made for a static role that is not defined any more, and forget it, but for what cannot be read."""
     state = held.state
-    lease_ids = [state.current, *(one.lease_id for one in state.replaced), state.next.lease_id if state.next else None]
-    for one in state.replaced:
-        _lower_end(mount, one, state.account_id)
-    warnings = _end(mount, list(filter(None, lease_ids)))
-    held.remove()
-    return tuple(warnings)
+    replaced = {one.lease_id: one for one in state.replaced}
+    following = state.next.lease_id if state.next else None
+    found: list[Record] = []
+    unread: dict[str, UnreadableError] = {}
+    for lease_id in filter(None, [state.current, *replaced, following]):
+        try:
+            if lease_id in replaced:
+                _lower_end(mount, replaced[lease_id], state.account_id)
+            # Only the next one may still be being issued.
+            record = find_record(mount, lease_id) if lease_id == following else find_issued(mount, lease_id)
+        except UnreadableError as error:
+            unread[lease_id] = error
+        else:
+            found += [record] if record else []
+    warnings = _end(mount, found)
+    if unread:
+        held.write(
+            current=state.current if state.current in unread else None,
+            replaced=tuple(one for one in state.replaced if one.lease_id in unread),
+            next=state.next if following in unread else None,
+            owner=None,
+        )
+    else:
+        held.remove()
+    warnings += [_would_not_end(lease_id, why) for lease_id, why in unread.items()]
+    return Report(warnings=tuple(warnings), unread=next(iter(unread.values()), None))
