@@ -45,7 +45,9 @@ options:
     description: With O(state=renewed), how long the lease lives from now. Defaults to the ttl that it was issued with.
     type: str
   force:
-    description: With O(state=revoked), drop the record even if OpenAI refuses to delete the account.
+    description:
+      - With O(state=revoked), drop the record even if OpenAI refuses to delete the account.
+      - The record of a lease that cannot be counted for the metrics, since the store cannot read its counts, is dropped as well.
     type: bool
     default: false
 extends_documentation_fragment:

@@ -33,6 +33,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.a
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.cleanups import last_cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.counters import lease_numbers
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.gauges import collect
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Document, Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vaulted_file import VaultedFileStore
@@ -264,3 +265,70 @@ def test_a_cleanup_that_comes_soon_after_another_writes_nothing(mount: Mount, on
     clock.move(40)
     clean(mount)
     assert last_cleanup(mount) == first + 70
+
+
+@pytest.fixture
+def unreadable(mount: Mount, lab: Lab) -> tuple[list[str], list[str]]:
+    """Issue leases of which some are counted where the counts cannot be read; returns their ids, and those of the others."""
+    ids: list[str] = []
+    by_shard: dict[str, list[str]] = {}
+    for hour in range(8):
+        ids = [one["lease_id"] for one in issue_several(mount, "my-role", 3600 * (hour + 1), 2)]
+        by_shard.setdefault(counts._shard_path(ids[0]), []).extend(ids)
+    path = counts._shard_path(ids[0])
+    bad = by_shard.pop(path)
+    revoke(mount, active_records(mount, [issue(mount, "my-role", 3600 * 8)["lease_id"]]))
+    file = next(lab.store_path.glob(f"openai/{path}.*"))
+    file.write_bytes(b"\0" * file.stat().st_size)
+    return bad, [lease_id for some in by_shard.values() for lease_id in some]
+
+
+def test_counts_that_cannot_be_read_keep_only_their_own_leases_on_record(
+    lab: Lab, clock: Clock, unreadable: tuple[list[str], list[str]]
+) -> None:
+    bad, good = unreadable
+    clock.move(3600 * 9)
+    for due in (good, []):
+        done = clean(lab.mount(clock=clock))
+        assert sorted(done["revoked"]) == sorted(due)
+        assert sorted(one["lease_id"] for one in done["failed"]) == sorted(bad)
+        assert all("its record stays until it can be removed: " in one["error"] for one in done["failed"])
+        assert all("/counters/" in one["error"] for one in done["failed"])
+    assert not lab.accounts()
+
+
+def test_force_drops_what_cannot_be_counted(lab: Lab, clock: Clock, unreadable: tuple[list[str], list[str]]) -> None:
+    bad, good = unreadable
+    mount = lab.mount(clock=clock)
+    ended = revoke(mount, active_records(mount, [*bad, *good]), force=True)
+    assert len(ended) == 16 and not any(one.error for one in ended)
+    assert not lab.accounts() and not list(mount.store.scan(LEASES))
+
+
+def test_counts_that_cannot_be_read_leave_out_only_their_metrics(
+    lab: Lab, clock: Clock, unreadable: tuple[list[str], list[str]]
+) -> None:
+    clean(lab.mount(clock=clock))
+    whole = {metric.name for metric in collect(lab.mount("other"), None).metrics}
+    lab.double.fault(kind="refuse", status=403, method="POST", times=1)
+    mount = lab.mount(clock=clock)
+    with pytest.raises(OpenAICredsError):
+        issue(mount, "my-role")
+    record_api_errors(mount)
+    for file in (*lab.store_path.glob("openai/api_errors/*"), *lab.store_path.glob("openai/cleanups/*")):
+        file.write_bytes(b"\0" * file.stat().st_size)
+    found = collect(lab.mount(clock=clock), None)
+    left_out = {
+        "openai_creds_issued_total",
+        "openai_creds_revoked_total",
+        "openai_api_error_total",
+        "openai_creds_last_cleanup_timestamp_seconds",
+    }
+    names = {metric.name for metric in found.metrics}
+    assert left_out <= whole and whole - left_out <= names and not names & left_out
+    for name in left_out:
+        (warning,) = [text for text in found.warnings if text.startswith(f"{name} is left out, ")]
+        assert str(lab.store_path) in warning
+    assert len(found.warnings) == 4
+    (leases,) = [metric for metric in found.metrics if metric.name == "openai_creds_leases"]
+    assert {sample.labels["status"]: sample.value for sample in leases.samples}["active"] == 16

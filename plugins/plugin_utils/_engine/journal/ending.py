@@ -97,8 +97,11 @@ class Records(t.Protocol[_D]):
     def look_ahead(self, batch: list[_D]) -> None:
         """Get ready to clear them, while OpenAI works."""
 
-    def clear(self, ended: t.Sequence[Ended[_D]], *, force: bool) -> None:
-        """Remove the records of what has ended, and with force of the rest; record why the rest has not."""
+    def clear(self, ended: t.Sequence[Ended[_D]], *, force: bool) -> dict[str, StoreError]:
+        """Remove the records of what has ended, and with force of the rest; record why the rest has not.
+
+        Returns by their subjects why the records of some stay though these have ended.
+        """
 
 
 def end(
@@ -160,10 +163,11 @@ def end(
             return [Ended(record, str(error)) for record in batch]
         try:
             # OpenAI has refused nothing where it could not be asked. These stay marked, and so are due at once.
-            records.clear([one for one in ended if force or not one.general], force=force)
+            left = records.clear([one for one in ended if force or not one.general], force=force)
         except StoreError as error:
-            return [one if one.error else one._replace(error=_unrecorded(error), unrecorded=True) for one in ended]
-        return [one._replace(dropped=force and one.error is not None) for one in ended]
+            return [_unrecorded(one, error) for one in ended]
+        ended = [one._replace(dropped=force and one.error is not None) for one in ended]
+        return [_unrecorded(one, left[one.record.subject]) if one.record.subject in left else one for one in ended]
 
     # Those that are known need no more threads than there are of them.
     numbered: t.Iterable[tuple[int, list[_D]]] = enumerate(itertools.chain(first, batches))
@@ -176,8 +180,12 @@ def end(
         return [one for some in concurrently(end_batch, numbered, at_once, waiting) for one in some]
 
 
-def _unrecorded(error: StoreError) -> str:
-    return f"its key is ended at OpenAI, but its record stays until it can be removed: {error}"
+def _unrecorded(one: Ended[_D], why: StoreError) -> Ended[_D]:
+    """Return what became of something whose record stays."""
+    if one.error:
+        return one
+    error = f"its key is ended at OpenAI, but its record stays until it can be removed: {why}"
+    return one._replace(error=error, unrecorded=True)
 
 
 def _batches(due: t.Iterable[_D], size: int) -> t.Iterator[list[_D]]:

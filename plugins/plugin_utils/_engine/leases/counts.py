@@ -24,7 +24,7 @@ import zlib
 
 from ..errors import StoreError, UnreadableError
 from ..mount import Mount
-from ..store.base import Data, Document, converted, readable
+from ..store.base import Data, Document, converted, readable, refuse_unreadable
 from ..store.changing import change_document
 from .lease import LEASES, lease_path
 from .refusal import refusal_path
@@ -93,20 +93,30 @@ class Look:
 
 
 def look_ahead(mount: Mount, endings: t.Sequence[Ending]) -> dict[str, Look]:
-    """Look at what count_ended will need; returns it by the paths of the shards."""
-    return {path: _look(mount, path, members) for path, members in _by_shard(endings).items()}
+    """Look at what count_ended will need; returns it by the paths of the shards that can be read."""
+    looks = {}
+    for path, members in _by_shard(endings).items():
+        with contextlib.suppress(UnreadableError):
+            looks[path] = _look(mount, path, members)
+    return looks
 
 
 def count_ended(
     mount: Mount, endings: t.Sequence[Ending], gone: t.Container[str] = (), looks: t.Mapping[str, Look] | None = None
-) -> None:
-    """Count leases whose records are about to be removed.
+) -> dict[str, StoreError]:
+    """Count leases whose records are about to be removed; returns by their ids why some could not be counted, since what is
+    needed for that cannot be read.
 
     gone are ids of which this process knows that none is left; looks is what was seen before, by the paths of the shards: where
     somebody has counted since, the store refuses the write, and it is looked again.
     """
+    uncounted: dict[str, StoreError] = {}
     for path, members in _by_shard(endings).items():
-        _count(mount, path, members, gone, (looks or {}).get(path))
+        try:
+            _count(mount, path, members, gone, (looks or {}).get(path))
+        except UnreadableError as error:
+            uncounted.update((ending.lease_id, error) for ending in members)
+    return uncounted
 
 
 def _by_shard(endings: t.Sequence[Ending]) -> dict[str, list[Ending]]:
@@ -134,9 +144,9 @@ def count_unrecorded(mount: Mount, lease_id: str) -> None:
             return
 
 
-def read_counts(mount: Mount) -> list[Shard]:
+def read_counts(mount: Mount, unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable) -> list[Shard]:
     """Return all counts of leases that have ended."""
-    return [one.value for one in converted(mount.store.read_each(list(map(_path, range(SHARDS)))), _read)]
+    return [one.value for one in converted(mount.store.read_each(list(map(_path, range(SHARDS)))), _read, unreadable)]
 
 
 def _count(mount: Mount, path: str, endings: list[Ending], gone: t.Container[str], before: Look | None) -> None:

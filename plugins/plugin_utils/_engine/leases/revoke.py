@@ -10,7 +10,7 @@ import contextlib
 import threading
 import typing as t
 
-from ..errors import Conflict, UnreadableError
+from ..errors import Conflict, StoreError, UnreadableError
 from ..journal import ending
 from ..journal.ending import Ended
 from ..journal.owners import Owner
@@ -107,7 +107,7 @@ class _LeaseRecords:
         refused = find_refusal(self._mount, record.subject)
         return record._replace(refused=refused, stored=None) if refused else None
 
-    def clear(self, ended: t.Sequence[Ended[Record]], *, force: bool) -> None:
+    def clear(self, ended: t.Sequence[Ended[Record]], *, force: bool) -> dict[str, StoreError]:
         # Claims first: one without its lease would be taken for an issue that was interrupted.
         clear_claims(self._mount, [one.record.lease for one in ended], run_is_over=self._run_is_over)
         recorded = []
@@ -122,10 +122,13 @@ class _LeaseRecords:
                     continue  # then the lease itself stays, and is tried again
             recorded.append(one.record)
         gone = [one for one in ended if one.error is None or force]
-        count_ended(self._mount, [_counted(one) for one in gone], self._gone, self._looks)
-        self._mount.store.delete(*(lease_path(record.subject) for record in recorded))
+        uncounted = count_ended(self._mount, [_counted(one) for one in gone], self._gone, self._looks)
+        left = {} if force else uncounted
+        gone = [one for one in gone if one.record.subject not in left]
+        self._mount.store.delete(*(lease_path(one.subject) for one in recorded if one.subject not in left))
         self._mount.store.delete(*(one.record.refused.path for one in gone if one.record.refused))
         self._gone.update(one.record.subject for one in gone)
+        return left
 
 
 def _counted(ended: Ended[Record]) -> Ending:

@@ -22,7 +22,7 @@ from ..definitions.library_sets import (
     find_library_set,
     read_endings,
 )
-from ..errors import Conflict, OpenAICredsError
+from ..errors import Conflict, OpenAICredsError, StoreError
 from ..journal.ending import Ended, end, refused_again
 from ..journal.making import recover
 from ..journal.owners import GRACE_SECONDS, Owner
@@ -96,7 +96,7 @@ class _AccountEndings:
     def look_ahead(self, batch: list[AccountEnding]) -> None:
         """They are not counted."""
 
-    def clear(self, ended: t.Sequence[Ended[AccountEnding]], *, force: bool) -> None:
+    def clear(self, ended: t.Sequence[Ended[AccountEnding]], *, force: bool) -> dict[str, StoreError]:
         mount = self._mount
 
         def clear(data: Data) -> bool:
@@ -118,6 +118,7 @@ class _AccountEndings:
         gone = [_place(one.record) for one in ended if one.error is None]
         mount.store.delete(*(hold_path(set_name, account_id) for set_name, _account, account_id in gone))
         mount.define(clear)
+        return {}
 
 
 def _place(ending: AccountEnding) -> tuple[str, str, str]:

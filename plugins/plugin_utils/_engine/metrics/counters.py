@@ -27,7 +27,8 @@ class LeaseNumbers:
     """By role: how many leases were issued, how many have ended, and how many there are now, by status.
 
     issued is None if it is not known, since some of what is on record cannot be read: unreadable says how many places. keys has
-    the ids of the leases that are on record, by those of their keys.
+    the ids of the leases that are on record, by those of their keys. uncounted says why some counts of what has ended cannot be
+    read; then revoked is too low.
     """
 
     issued: dict[str, int] | None
@@ -35,12 +36,14 @@ class LeaseNumbers:
     now: dict[tuple[str, str], int]
     keys: dict[str, str]
     unreadable: int
+    uncounted: UnreadableError | None
 
 
 def lease_numbers(mount: Mount) -> LeaseNumbers:
     """Count the leases of a mount, also those of which there is no record any more."""
     for _look in range(_LOOKS):
-        before = read_counts(mount)
+        uncounted: list[UnreadableError] = []
+        before = read_counts(mount, uncounted.append)
         unreadable: list[UnreadableError] = []
         keys: dict[str, str] = {}
         found = []
@@ -48,9 +51,10 @@ def lease_numbers(mount: Mount) -> LeaseNumbers:
             found.append((one.subject, one.status, one.issuing is None))
             if one.lease.api_key_id:
                 keys[one.lease.api_key_id] = one.subject
-        after = read_counts(mount)
+        after = read_counts(mount, uncounted.append)
         # A lease that has ended during the look is in both, and its id in the counts, unless ids were taken out.
-        if is_exact := _forgotten(before) == _forgotten(after):
+        is_exact = _forgotten(before) == _forgotten(after)
+        if is_exact or uncounted:
             break
     counted = {lease_id for shard in after for lease_id in shard.counted}
     roles = [f"{prefix}{name}" for section, prefix in _SECTIONS.items() for name in mount.definitions(section)]
@@ -67,8 +71,9 @@ def lease_numbers(mount: Mount) -> LeaseNumbers:
         now[role, status] += 1
         if is_issued and lease_id not in counted:
             issued[role] += 1
-    known = is_exact and not unreadable
-    return LeaseNumbers(dict(issued) if known else None, dict(revoked), dict(now), keys, len(unreadable))
+    known = is_exact and not unreadable and not uncounted
+    why = uncounted[0] if uncounted else None
+    return LeaseNumbers(dict(issued) if known else None, dict(revoked), dict(now), keys, len(unreadable), why)
 
 
 def _forgotten(shards: t.Iterable[Shard]) -> int:

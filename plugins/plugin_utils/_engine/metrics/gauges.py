@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ..errors import OpenAICredsError
+from ..errors import OpenAICredsError, UnreadableError
 from ..leases.counts import role_label
 from ..library.status import AVAILABLE, CHECKED_OUT, library_status
 from ..mount import Mount
@@ -19,6 +19,10 @@ from .cleanups import last_cleanup
 from .costs import Spent, spent
 from .counters import LeaseNumbers, lease_numbers
 
+_ISSUED = "openai_creds_issued_total"
+_REVOKED = "openai_creds_revoked_total"
+_API_ERRORS = "openai_api_error_total"
+_LAST_CLEANUP = "openai_creds_last_cleanup_timestamp_seconds"
 _STATUSES = ("active", "expired", "failed", "pending")
 
 
@@ -59,9 +63,9 @@ def collect(mount: Mount, costs_window: int | None) -> Collected:
     numbers = lease_numbers(mount)
     metrics = [
         *_leases(numbers, warnings),
-        _api_errors(mount),
+        *_api_errors(mount, warnings),
         *_admin_key(mount, warnings),
-        _cleanup(mount),
+        *_cleanup(mount, warnings),
         _library(mount),
     ]
     if costs_window is not None:
@@ -90,7 +94,9 @@ def _spent(costs: Spent, numbers: LeaseNumbers) -> t.Iterator[Metric]:
 
 
 def _leases(numbers: LeaseNumbers, warnings: list[str]) -> t.Iterator[Metric]:
-    if numbers.issued is None:
+    if numbers.uncounted:
+        warnings += (_left_out(name, numbers.uncounted) for name in (_ISSUED, _REVOKED))
+    elif numbers.issued is None:
         warnings.append(
             f"openai_creds_issued_total is left out: {numbers.unreadable} place(s) in the store cannot be read; "
             "openai_cleanup says which"
@@ -98,8 +104,9 @@ def _leases(numbers: LeaseNumbers, warnings: list[str]) -> t.Iterator[Metric]:
             else "openai_creds_issued_total is left out: the store was changed too fast to count; the next time it is there again"
         )
     else:
-        yield _by_role("openai_creds_issued_total", "Credentials that OpenAI has made for a role.", numbers.issued)
-    yield _by_role("openai_creds_revoked_total", "Credentials of a role that have ended at OpenAI.", numbers.revoked)
+        yield _by_role(_ISSUED, "Credentials that OpenAI has made for a role.", numbers.issued)
+    if not numbers.uncounted:
+        yield _by_role(_REVOKED, "Credentials of a role that have ended at OpenAI.", numbers.revoked)
     roles = sorted({*numbers.revoked, *(role for role, _status in numbers.now)})
     samples = [
         Sample(numbers.now.get((role, status), 0), {"role": role, "status": status})
@@ -117,10 +124,19 @@ def _by_role(name: str, what: str, numbers: dict[str, int]) -> Metric:
     )
 
 
-def _api_errors(mount: Mount) -> Metric:
-    samples = tuple(Sample(count, failure._asdict()) for failure, count in sorted(read_api_errors(mount).items()))
+def _left_out(name: str, why: UnreadableError) -> str:
+    return f"{name} is left out, since what it is made of cannot be read: {why}"
+
+
+def _api_errors(mount: Mount, warnings: list[str]) -> t.Iterator[Metric]:
+    try:
+        failures = read_api_errors(mount)
+    except UnreadableError as error:
+        warnings.append(_left_out(_API_ERRORS, error))
+        return
+    samples = tuple(Sample(count, failure._asdict()) for failure, count in sorted(failures.items()))
     what = "Calls to OpenAI that were refused (code is the HTTP status) or not answered (none)."
-    return Metric("openai_api_error_total", what, ("endpoint", "code"), samples)
+    yield Metric(_API_ERRORS, what, ("endpoint", "code"), samples)
 
 
 def _admin_key(mount: Mount, warnings: list[str]) -> t.Iterator[Metric]:
@@ -143,9 +159,14 @@ def _admin_key(mount: Mount, warnings: list[str]) -> t.Iterator[Metric]:
         yield Metric("openai_creds_next_rotation_timestamp_seconds", what, (), (Sample(due),))
 
 
-def _cleanup(mount: Mount) -> Metric:
+def _cleanup(mount: Mount, warnings: list[str]) -> t.Iterator[Metric]:
+    try:
+        last = last_cleanup(mount)
+    except UnreadableError as error:
+        warnings.append(_left_out(_LAST_CLEANUP, error))
+        return
     what = "When a cleanup last did all that there was to do, as a Unix time; 0 for never."
-    return Metric("openai_creds_last_cleanup_timestamp_seconds", what, (), (Sample(last_cleanup(mount)),))
+    yield Metric(_LAST_CLEANUP, what, (), (Sample(last),))
 
 
 def _library(mount: Mount) -> Metric:
