@@ -18,7 +18,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.fi
     find_record,
     matching,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue, issue_several
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import lease_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.refusal import refusal_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
@@ -29,6 +29,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.
     write_static_role,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_state import state_path
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_group import place_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.move import move
@@ -287,3 +288,17 @@ def test_a_static_role_that_cannot_be_read_stops_no_other(lab: Lab, what: str) -
     assert second["api_key_id"] == before["second"]["api_key_id"]
     (warning,) = listed["warnings"]
     assert warning == f"what is on record of static role 'first' cannot be read: {refused['msg']}"
+
+
+@pytest.mark.parametrize("how", range(3))
+def test_several_leases_are_issued_although_an_intent_cannot_be_read(lab: Lab, how: int) -> None:
+    """Another group of intents is used."""
+    lab.configure()
+    mount = lab.mount()
+    path = f"intents/{mount.store.new_key('intents', 0)}"
+    mount.store.write(Write(path, {"left": True}))
+    damage(lab, path, how)
+    lab.double.clear_requests()
+    found = [creds for _again in range(2) for creds in issue_several(lab.mount(), "my-role", None, 3)]
+    assert [request["method"] for request in lab.double.requests()] == ["POST"] * 6
+    assert all(find_record(lab.mount(), creds["lease_id"]) for creds in found)

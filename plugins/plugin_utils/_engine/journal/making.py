@@ -87,7 +87,7 @@ class Making(abc.ABC):
 
     @abc.abstractmethod
     def begin(self) -> None:
-        """Put the intent on record; raises Conflict if somebody else is at it."""
+        """Put the intent on record; raises Conflict if somebody else is at it, NotBegun if it may be put elsewhere."""
 
     def check(self) -> None:  # noqa: B027 - most kinds have nothing to check
         """Raise NotBegun if the commit is not going to succeed, before anything hangs on it."""

@@ -66,11 +66,20 @@ class LeaseMaking(Making):
 
     def begin(self) -> None:
         intent = dataclasses.replace(self.intent.value, owner=self.owner)
-        self._write(intent)
+        try:
+            self._write(intent)
+        except UnreadableError:
+            # A claim has a place of its own, others are kept together with some that cannot be read.
+            if not intent.claim:
+                self._check_writable(self.intent.path)
+            raise
 
     def check(self) -> None:
+        self._check_writable(lease_path(self.lease.lease_id))
+
+    def _check_writable(self, path: str) -> None:
         try:
-            self.mount.store.check_writable(lease_path(self.lease.lease_id))
+            self.mount.store.check_writable(path)
         except UnreadableError as error:
             # Another try takes another place in the store.
             raise NotBegun(str(error)) from None
