@@ -31,7 +31,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.a
     read_api_errors,
     record_api_errors,
 )
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.cleanups import last_cleanup
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.cleanups import LAST, last_cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.counters import lease_numbers
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.gauges import collect
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
@@ -332,3 +332,13 @@ def test_counts_that_cannot_be_read_leave_out_only_their_metrics(
     assert len(found.warnings) == 4
     (leases,) = [metric for metric in found.metrics if metric.name == "openai_creds_leases"]
     assert {sample.labels["status"]: sample.value for sample in leases.samples}["active"] == 16
+
+
+@pytest.mark.parametrize("content", [{}, {"succeeded_at": "yesterday"}, {"succeeded_at": None}])
+def test_a_last_cleanup_that_says_something_else_counts_as_none(mount: Mount, clock: Clock, content: t.Any) -> None:
+    clean(mount)
+    document = mount.store.read(LAST)
+    assert document
+    mount.store.write(Write(LAST, content, document.version))
+    assert not clean(mount)["failed"]
+    assert last_cleanup(mount) == clock.time

@@ -14,7 +14,7 @@ import typing as t
 
 from ..errors import Conflict, UnreadableError
 from ..mount import Mount
-from ..store.base import Write, converted, refuse_unreadable
+from ..store.base import Data, Write, converted, refuse_unreadable
 
 CLEANUPS = "cleanups/"
 LAST = f"{CLEANUPS}last"
@@ -26,7 +26,9 @@ def record_cleanup(mount: Mount) -> None:
     """Record that a cleanup has done all that there was to do."""
     now = mount.now()
     document = mount.store.read(LAST)
-    last = int(document.data["succeeded_at"]) if document else 0
+    # One that says something else counts as none, and is replaced.
+    found = converted([document] if document else [], _succeeded_at, lambda _error: None)
+    last = next((one.value for one in found), 0)
     if not 0 <= now - last < _ENOUGH_SECONDS:
         with contextlib.suppress(Conflict):  # another one has succeeded at the same time
             mount.store.write(Write(LAST, {"succeeded_at": now}, document.version if document else 0))
@@ -34,5 +36,9 @@ def record_cleanup(mount: Mount) -> None:
 
 def last_cleanup(mount: Mount, unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable) -> int:
     """Return the Unix time of the last successful cleanup, as exactly as a minute; 0 if there was none."""
-    found = converted(mount.store.read_each([LAST]), lambda data: int(data["succeeded_at"]), unreadable)
+    found = converted(mount.store.read_each([LAST]), _succeeded_at, unreadable)
     return next((one.value for one in found), 0)
+
+
+def _succeeded_at(data: Data) -> int:
+    return int(data["succeeded_at"])
