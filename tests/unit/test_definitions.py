@@ -591,3 +591,21 @@ def test_every_combination_is_taken_or_refused_whole(lab: Lab, **given_: t.Any) 
         assert good
         assert planned[:3] == done[:3], "a dry run says what a run does"
         assert done.changed and done.after == {"name": "r", **stored_role(mount)}
+
+
+@pytest.mark.parametrize("option", ["project", "service_account_name_template", "ttl", "max_ttl", "renewable"])
+def test_a_role_that_somebody_has_edited_is_named(lab: Lab, option: str) -> None:
+    mount = lab.configure()
+
+    def edit(data: dict[str, t.Any]) -> bool:
+        del data["roles"]["my-role"][option]
+        return True
+
+    mount.define(edit)
+    text = refused(find_role, mount, "my-role")
+    assert text == "store: role 'my-role' does not hold what it should; somebody has edited it"
+    if option in ("ttl", "max_ttl", "service_account_name_template"):
+        assert refused(write_role, mount, "my-role", defaults=ROLE, dry_run=False) == text
+    delete_role(mount, "my-role", dry_run=False)
+    role(mount, "my-role")
+    assert find_role(mount, "my-role").max_ttl == 86400

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import typing as t
 
 from ..durations import parse_duration
-from ..errors import OpenAICredsError
+from ..errors import OpenAICredsError, StoreError
 from ..mount import Mount
 from ..names import check_name, check_openai_id, check_template
 from ..store.base import Data
@@ -52,10 +53,11 @@ def write_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool, **give
 
     def make(before: Data, data: Data) -> Data:
         nonlocal warnings
-        entry = _merge(name, before or defaults, given)
-        project_id, warnings = project_when_written(entry, data, dry_run=dry_run)
-        if project_id is not None:
-            entry["_service_account"] = account_name(mount, before, entry, project_id)
+        with _whole(name):
+            entry = _merge(name, before or defaults, given)
+            project_id, warnings = project_when_written(entry, data, dry_run=dry_run)
+            if project_id is not None:
+                entry["_service_account"] = account_name(mount, before, entry, project_id)
         return entry
 
     outcome = write_definition(mount, "roles", name, make, dry_run=dry_run)
@@ -109,17 +111,27 @@ def find_role(mount: Mount, name: str, option: str = "name", *, definitions: Dat
         # Without a config it is most likely the mount or the store that is not the one that was meant.
         mount.check_configured(definitions)
         raise OpenAICredsError(f"{option}: role not found: {name!r}; see openai_role")
-    project_id = project_in_use(mount, definitions, entry, f"role {name!r}")
-    return Role(
-        name=name,
-        project_id=project_id,
-        project_name=entry["project"] or project_id,
-        service_account_id=entry["service_account_id"],
-        service_account=entry["_service_account"],
-        template=entry["service_account_name_template"],
-        ttl=entry["ttl"],
-        max_ttl=entry["max_ttl"],
-        renewable=entry["renewable"],
-        scopes=entry["scopes"],
-        native_expiry=entry["native_expiry"],
-    )
+    with _whole(name):
+        project_id = project_in_use(mount, definitions, entry, f"role {name!r}")
+        return Role(
+            name=name,
+            project_id=project_id,
+            project_name=entry["project"] or project_id,
+            service_account_id=entry["service_account_id"],
+            service_account=entry["_service_account"],
+            template=entry["service_account_name_template"],
+            ttl=entry["ttl"],
+            max_ttl=entry["max_ttl"],
+            renewable=entry["renewable"],
+            scopes=entry["scopes"],
+            native_expiry=entry["native_expiry"],
+        )
+
+
+@contextlib.contextmanager
+def _whole(name: str) -> t.Iterator[None]:
+    """Raise StoreError where something of a role is missing that every role has."""
+    try:
+        yield
+    except KeyError:
+        raise StoreError(f"store: role {name!r} does not hold what it should; somebody has edited it") from None
