@@ -81,7 +81,8 @@ options:
         library sets, or if a rotation has admin keys to end. The leases then end natively, or by
         M(ephemeral.openai.openai_cleanup) when the mount has been configured again. The admin keys are not ended. A warning names what is left.
       - With O(state=present), let a mount with leases change O(api_endpoint) or O(organization_id), or take a key of another
-        organization. Its leases then stay on record as failed, since they can only be ended where they were issued.
+        organization. Its leases then stay on record as failed, since they can only be ended where they were issued. The same holds
+        for admin keys that a rotation has replaced or made, which a warning names.
     type: bool
     default: false
   state:

@@ -225,8 +225,9 @@ def test_what_is_left_at_openai_is_named_when_a_config_is_forgotten(lab: Lab) ->
     """A rotation was interrupted, and there are leases: nobody else will ever know of them."""
     mount = lab.configure()
     creds = issue(mount, "my-role")
-    ending = KeyEnding("key_ending", None, 0, 0)
-    intent = KeyIntent("name-of-the-intent", lab.double.admin_key_id, 0, None, None)
+    to_come = Thing(ADMIN_KEY, "name-of-the-intent", lab.double.url, None)
+    ending = KeyEnding(replace(to_come, name=None, id="key_ending"), None, 0, 0)
+    intent = KeyIntent(to_come, lab.double.admin_key_id, 0, None, None)
     key = NewKey("key_new", "sk-admin-new-key-value", None)
     watch_for(mount, "the admin key", Thing(ADMIN_KEY, "name-that-is-watched", lab.double.url, None), 0)
     for rotation, named in (

@@ -19,8 +19,12 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.co
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.projects import delete_project
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.roles import delete_role
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.making import Made, Uncertain
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.things import ADMIN_KEY, Thing
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.watches import watch_for
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.watches import (
+    WATCH_SECONDS,
+    watch_for,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
@@ -29,6 +33,8 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.a
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import OpenAI
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.admin_key import adopt, rotate
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.making import AdminKeyMaking
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.state import rotation_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 if t.TYPE_CHECKING:
@@ -310,3 +316,90 @@ def test_an_issue_that_meets_a_change_of_the_endpoint_makes_nothing(
     assert lab.accounts() == set() == {one["name"] for one in elsewhere.state()["service_accounts"]}
     assert unfinished(mount.store) == []
     elsewhere.reset()
+
+
+@pytest.fixture(params=["endpoint", "organization"])
+def away(
+    request: pytest.FixtureRequest, elsewhere: Double, other: dict[str, t.Any]
+) -> t.Iterator[tuple[str, dict[str, t.Any]]]:
+    """Where a mount goes by force: the option that says so, and its config there."""
+    if request.param == "organization":
+        yield "organization_id", {"admin_api_key": other["value"], "organization_id": "org-other"}
+        return
+    yield "api_endpoint", {"admin_api_key": elsewhere.admin_key, "api_endpoint": elsewhere.url}
+    elsewhere.reset()
+
+
+def go(mount: Mount, admin_api_key: str, *, dry_run: bool = False, **place: str) -> str:
+    """Configure a mount by force; returns the warnings."""
+    given = {"admin_api_key_id": None, "organization_id": None, "api_endpoint": None, **place}
+    forced = {"replace_key": True, "validate": True, "force": True, "dry_run": dry_run}
+    return " ".join(write_config(mount, admin_api_key=admin_api_key, **given, **forced).warnings)
+
+
+def go_back(lab: Lab, mount: Mount) -> None:
+    back = lab.double.add_admin_key("by hand")["value"]
+    go(mount, back, api_endpoint=lab.double.url, organization_id=lab.double.organization)
+
+
+def test_admin_keys_end_only_where_they_were_made(
+    lab: Lab, mount: Mount, clock: Clock, away: tuple[str, dict[str, t.Any]]
+) -> None:
+    option, there = away
+    rotate(mount, always=True, overlap=3600, expires_in=None, dry_run=False)
+    # The one that has an overlap, and the one that a person's key replaces.
+    old = {lab.double.admin_key_id, mount.check_configured().admin_api_key_id}
+    for dry_run in (True, False):
+        warnings = go(mount, **there, dry_run=dry_run)
+        assert "delete them there" in warnings and all(str(key_id) in warnings for key_id in old)
+    clock.move(3600)
+    for dry_run in (True, False):
+        result = cleanup(mount, orphans="ignore", max_concurrency=1, limit=None, grace=0, dry_run=dry_run)
+        assert result["admin_api_keys"] == []
+        failed = {one["admin_api_key_id"]: one["error"] for one in result["failed"]}
+        assert set(failed) == old and all(error.startswith(f"{option}: admin key") for error in failed.values())
+    assert old <= lab.admin_keys()
+    go_back(lab, mount)
+    clock.move(60)
+    assert set(clean(mount)["admin_api_keys"]) == old
+    assert not old & lab.admin_keys()
+
+
+@pytest.mark.parametrize("step", ["create_admin_key", "list_admin_keys"])
+def test_the_key_of_an_interrupted_rotation_ends_only_where_it_was_made(
+    lab: Lab,
+    mount: Mount,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    crash: Crash,
+    away: tuple[str, dict[str, t.Any]],
+    step: str,
+) -> None:
+    option, there = away
+    before = lab.admin_keys()
+    if step == "create_admin_key":
+        with crash(step, after=True):
+            rotate(mount, always=True, overlap=0, expires_in=None, dry_run=False)
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(AdminKeyMaking, "accept", _keep_only)
+            refused(rotate, mount, always=True, overlap=0, expires_in=None, dry_run=False)
+    (made,) = lab.admin_keys() - before
+    name = rotation_of(mount).intent
+    assert name and (made if step == "list_admin_keys" else name.name) in go(mount, **there)
+    result = clean(mount)
+    assert result["admin_api_keys"] == []
+    if step == "list_admin_keys":
+        assert [one["error"].startswith(f"{option}: admin key") for one in result["failed"]] == [True]
+    assert made in lab.admin_keys()
+    # Elsewhere there can be another rotation meanwhile.
+    assert rotate(mount, always=True, overlap=0, expires_in=None, dry_run=False).rotated
+    go_back(lab, mount)
+    clock.move(WATCH_SECONDS)
+    assert made in clean(mount)["admin_api_keys"]
+    assert made not in lab.admin_keys()
+
+
+def _keep_only(making: AdminKeyMaking, _client: OpenAI, made: Made) -> None:
+    making._keep(made)
+    raise Uncertain("not proved")

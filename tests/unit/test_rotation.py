@@ -43,6 +43,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.
     KeyIntent,
     Rotation,
     change_rotation,
+    key_at,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import process_of, this_process
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Store
@@ -95,6 +96,13 @@ def give_rotation(mount: Mount, process: Data) -> None:
         return replace(rotation, intent=replace(rotation.intent, owner=owner))
 
     change_rotation(mount, give)
+
+
+def begin_rotation(mount: Mount, process: Data) -> None:
+    """Let another process have begun a rotation."""
+    owner = Owner(process, "n", mount.now())
+    intent = KeyIntent(key_at(mount.check_configured(), name="n"), "x", 0, None, owner)
+    change_rotation(mount, lambda _none: Rotation(intent))
 
 
 def at_openai(lab: Lab) -> dict[str, str]:
@@ -547,7 +555,7 @@ def test_a_404_from_something_else_is_not_gone(lab: Lab, mount: Mount) -> None:
 
 def test_a_live_rotation_is_left_alone(lab: Lab, mount: Mount) -> None:
     parent = process_of(os.getppid())
-    change_rotation(mount, lambda _none: Rotation(KeyIntent("n", "x", 0, None, Owner(parent, "n", mount.now()))))
+    begin_rotation(mount, parent)
     since = lab.double.mark()
     assert now(mount) == Report(busy=True)
     assert rotate(mount, always=False, overlap=0, expires_in=None, dry_run=False) == Report()
@@ -557,7 +565,7 @@ def test_a_live_rotation_is_left_alone(lab: Lab, mount: Mount) -> None:
 
 
 def test_a_clock_that_was_set_back_holds_nothing(lab: Lab, mount: Mount, clock: Clock) -> None:
-    change_rotation(mount, lambda _none: Rotation(KeyIntent("n", "x", 0, None, Owner(ELSEWHERE, "n", mount.now()))))
+    begin_rotation(mount, ELSEWHERE)
     clock.move(-86400)
     assert now(mount).rotated
 

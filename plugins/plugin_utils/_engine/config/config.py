@@ -73,8 +73,7 @@ def write_config(
     """Configure a mount. What is None stays as it is stored; the stored key stays unless replace_key.
 
     A mount that has leases, or admin keys of a rotation to end, keeps its endpoint and organization, unless force:
-    another one knows nothing of them, and what is not found counts as ended. So a key is only replaced by one of the same
-    organization.
+    another one knows nothing of them, so they could not be ended. So a key is only replaced by one of the same organization.
     """
     while True:
         stored = mount.config()
@@ -84,9 +83,13 @@ def write_config(
             config = replace(config, api_endpoint=check_endpoint(api_endpoint, "api_endpoint"))
         if organization_id is not None:
             config = replace(config, organization_id=check_openai_id(organization_id, "organization_id"))
+        moves = False
         for option in ("api_endpoint", "organization_id"):
             had = getattr(stored, option) if stored else None
-            if had and getattr(config, option) != had and not force:
+            if not had or getattr(config, option) == had:
+                continue
+            moves = True
+            if not force:
                 _refuse_if_in_use(mount, f"{option}: a mount cannot move while it has leases;")
                 refuse_unfinished(mount, rotation_of(mount), f"{option}: a mount cannot move while")
         config = set_schedule(
@@ -144,6 +147,8 @@ def write_config(
             refuse_ending(rotation_of(mount), config.admin_api_key, config.admin_api_key_id, "admin_api_key")
         if changed and not dry_run and not mount.define(partial(_replace, mount, stored, config)):
             continue  # somebody else has changed it meanwhile
+        if stored and force and (moves or (new and not named)):
+            warnings = (*warnings, *_left_keys(mount, stored, config))
         if warning := expiry_warning(config, mount.now()):
             warnings = (*warnings, warning)
         after = public_config(mount, config)
@@ -151,6 +156,14 @@ def write_config(
             # Else nothing might tell the one from the other.
             before, after = ({**one, "admin_api_key": mask} for one, mask in zip((before, after), _MASKS))
         return Outcome(changed, before, after, warnings)
+
+
+def _left_keys(mount: Mount, stored: MountConfig, config: MountConfig) -> t.Iterator[str]:
+    """Yield warnings that name the admin keys that cannot be ended with a config, if it is for another organization."""
+    data: Data = {"rotation": mount.definitions("rotation")}
+    if config.admin_api_key != stored.admin_api_key:
+        replace_by_hand(mount, data, stored)
+    yield from _living_keys(*left_at_openai(mount, read_rotation(data)))
 
 
 def _replace(mount: Mount, stored: MountConfig | None, config: MountConfig, data: Data) -> bool:
@@ -196,16 +209,9 @@ def delete_config(mount: Mount, *, force: bool, dry_run: bool) -> Outcome:
 
 def _left_behind(mount: Mount, config: MountConfig, rotation: Rotation) -> t.Iterator[str]:
     """Yield warnings that name what lives on at OpenAI without the config."""
-    keys = [config.admin_api_key_id] if config.admin_api_key_name else []
+    own = [str(config.admin_api_key_id)] if config.admin_api_key_name else []
     ids, names = left_at_openai(mount, rotation)
-    keys += ids
-    if keys:
-        yield (
-            "admin keys that a rotation has made or replaced live on at OpenAI, delete them there: "
-            f"{', '.join(map(str, keys))}"
-        )
-    if names:
-        yield f"a rotation may have made admin keys with these names, look for them at OpenAI: {', '.join(names)}"
+    yield from _living_keys([*own, *ids], names)
     unreadable: list[OpenAICredsError] = []
     leases = [record.subject for record in records(mount, unreadable.append)]
     if unreadable:
@@ -215,6 +221,13 @@ def _left_behind(mount: Mount, config: MountConfig, rotation: Rotation) -> t.Ite
         yield f"{len(leases)} lease(s) live on, configure the mount again to revoke them or clean them up: {named}"
     if accounts := count_accounts(mount):
         yield f"{accounts} library account(s) live on, configure the mount again to delete their library sets"
+
+
+def _living_keys(ids: t.Sequence[str], names: t.Sequence[str]) -> t.Iterator[str]:
+    if ids:
+        yield f"admin keys that a rotation has made or replaced live on at OpenAI, delete them there: {', '.join(ids)}"
+    if names:
+        yield f"a rotation may have made admin keys with these names, look for them at OpenAI: {', '.join(names)}"
 
 
 def _refuse_if_in_use(mount: Mount, why: str) -> None:

@@ -16,7 +16,7 @@ from ..journal.ending import refused_again
 from ..journal.making import Unanswered, make
 from ..journal.making import recover as recover_making
 from ..journal.owners import GRACE_SECONDS, is_left
-from ..journal.things import ADMIN_KEY, ids_by_name, was_made_here
+from ..journal.things import ADMIN_KEY, Thing, check_pins, ids_by_name, was_made_here
 from ..journal.watches import Watch, find_watches, stop_watching
 from ..mount import Mount
 from ..mount_config import MountConfig, read_config
@@ -27,7 +27,16 @@ from ..store.base import Data, Stored
 from .making import AdminKeyMaking, put_key
 from .organization import prove_same_organization
 from .schedule import next_rotation
-from .state import KeyEnding, KeyIntent, Rotation, change_rotation, read_rotation, refuse_ending, rotation_of
+from .state import (
+    KeyEnding,
+    KeyIntent,
+    Rotation,
+    change_rotation,
+    key_at,
+    read_rotation,
+    refuse_ending,
+    rotation_of,
+)
 
 #: OpenAI takes no longer native expiry, in seconds.
 LONGEST_EXPIRY = 365 * 86400
@@ -73,7 +82,7 @@ def rotate(mount: Mount, *, always: bool, overlap: int, expires_in: int | None, 
         return report
     replaces = _id_of(config, keys)
     name = f"ephemeral-openai-{mount.name[:_LONGEST_MOUNT_IN_NAME]}-{random_text(16)}"
-    intent = KeyIntent(name, replaces, overlap, expires_in, None)
+    intent = KeyIntent(key_at(config, name=name), replaces, overlap, expires_in, None)
     making = AdminKeyMaking(mount, config, intent, lambda now: always or _is_due(mount, now))
     try:
         make(making)
@@ -129,7 +138,8 @@ def _adopt(mount: Mount, value: str, key_id: str, overlap: int, dry_run: bool) -
             return False
         refuse_ending(rotation, value, key_id, "new_admin_api_key")
         key = NewKey(key_id, value, None)
-        put_key(mount, data, now, rotation, key, None, replaces=replaces, overlap=overlap)
+        old = key_at(config, key_id=replaces) if replaces else None
+        put_key(mount, data, now, rotation, key, None, replaces=old, overlap=overlap)
         return True
 
     if not dry_run:
@@ -227,8 +237,8 @@ def left_at_openai(mount: Mount, rotation: Rotation) -> tuple[list[str], list[st
 def replace_by_hand(mount: Mount, data: Data, before: MountConfig) -> None:
     """Let a key that was made by a rotation end, when a person puts another one in its place."""
     if before.admin_api_key_name and before.admin_api_key_id:
-        ending = read_rotation(data).let_end(before.admin_api_key_id, mount.now(), before.admin_api_key)
-        ending.store(data)
+        key = key_at(before, key_id=before.admin_api_key_id)
+        read_rotation(data).let_end(key, mount.now(), before.admin_api_key).store(data)
 
 
 def _configured(mount: Mount) -> MountConfig:
@@ -288,7 +298,9 @@ def _resume(mount: Mount, report: Report, grace: int, dry_run: bool) -> None:
             if intent.key and not goes_on:
                 making.give_up(intent.key.id)
             else:
-                recover_making(making)
+                # Elsewhere nothing is found, which proves nothing. Its name is watched, until the config is set back.
+                here = was_made_here(mount.openai(config), intent.thing)
+                recover_making(making, None if here else [])
         except Conflict:
             report.busy = True
             return
@@ -310,14 +322,14 @@ def _search(mount: Mount, report: Report, watches: t.Sequence[Stored[Watch]], dr
         if dry_run:
             report.ended += ids
             continue
-        _let_end(mount, ids)
+        _let_end(mount, [dataclasses.replace(watch.value.thing, id=key_id) for key_id in ids])
         stop_watching(mount, watch, found=bool(ids))
 
 
-def _let_end(mount: Mount, key_ids: t.Iterable[str]) -> None:
+def _let_end(mount: Mount, keys: t.Iterable[Thing]) -> None:
     def let_end(rotation: Rotation) -> Rotation:
-        for key_id in key_ids:
-            rotation = rotation.let_end(key_id, mount.now())
+        for key in keys:
+            rotation = rotation.let_end(key, mount.now())
         return rotation
 
     change_rotation(mount, let_end)
@@ -340,8 +352,10 @@ def _end_due(mount: Mount, report: Report, *, dry_run: bool = False) -> None:
         error = ending.refusal.error if ending.refusal else None
         if ending.has_ended(now) and (not ending.refusal or ending.refusal.is_due(now)) and ending.id != current:
             try:
+                client = mount.openai()
+                check_pins(client, ending.thing, f"admin key {ending.id}")
                 if not dry_run:
-                    mount.openai().delete_admin_key(ending.id)
+                    client.delete_admin_key(ending.id)
                 error = None
             except OpenAICredsError as refusal:
                 error = str(refusal)

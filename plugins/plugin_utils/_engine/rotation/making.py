@@ -19,7 +19,7 @@ from ..clocks import FAR_SECONDS
 from ..errors import ApiError, Conflict, OpenAICredsError, StoreError
 from ..journal.making import Made, Making, Overtaken, Uncertain
 from ..journal.owners import this_owner
-from ..journal.things import ADMIN_KEY, Thing, end_thing
+from ..journal.things import Thing, check_pins, end_thing
 from ..journal.watches import WATCH_SECONDS
 from ..mount import Mount
 from ..mount_config import MountConfig, read_config
@@ -50,7 +50,7 @@ class AdminKeyMaking(Making):
         may_begin: t.Callable[[MountConfig], bool] = lambda _config: False,
     ) -> None:
         self.mount = mount
-        self.thing = Thing(ADMIN_KEY, intent.name, config.api_endpoint, config.organization_id)
+        self.thing = intent.thing
         self.owner = this_owner(intent.name, mount.now())
         self.intent = intent
         self._config = config
@@ -142,7 +142,7 @@ class AdminKeyMaking(Making):
                 dataclasses.replace(rotation, intent=None),
                 made.key,
                 intent.name,
-                replaces=intent.replaces,
+                replaces=dataclasses.replace(intent.thing, name=None, id=intent.replaces),
                 overlap=intent.overlap,
             )
 
@@ -193,8 +193,8 @@ class AdminKeyMaking(Making):
 
     def give_up(self, key_id: str) -> None:
         """Let the new key end, and remove the intent."""
-        now = self.mount.now()
-        self._change(lambda rotation, _data: dataclasses.replace(rotation, intent=None).let_end(key_id, now))
+        key, now = dataclasses.replace(self.thing, id=key_id), self.mount.now()
+        self._change(lambda rotation, _data: dataclasses.replace(rotation, intent=None).let_end(key, now))
 
     def withdraw(self, client: OpenAI, made: Made, why: OpenAICredsError) -> t.NoReturn:
         """Put the key on record as one that is to be deleted at once; raises why."""
@@ -214,10 +214,11 @@ class AdminKeyMaking(Making):
             known.add(rotation.intent.key.id)
         if made.key.id not in known:
             try:
+                check_pins(client, made.thing, self.subject)
                 end_thing(client, made.thing)
-            except ApiError:
+            except OpenAICredsError:
                 now = self.mount.now()
-                change_rotation(self.mount, lambda rotation: rotation.let_end(made.key.id, now))
+                change_rotation(self.mount, lambda rotation: rotation.let_end(made.thing, now))
         raise why
 
     def _overtaken(self) -> Overtaken:
@@ -244,7 +245,7 @@ def put_key(
     key: NewKey,
     name: str | None,
     *,
-    replaces: str | None,
+    replaces: Thing | None,
     overlap: int,
 ) -> Rotation:
     """Make a key the mount's, in the definitions; returns what is on record of rotations then, with the key before it to end.

@@ -21,26 +21,33 @@ from ..durations import rfc3339
 from ..errors import OpenAICredsError
 from ..journal.ending import Refusal
 from ..journal.owners import Owner, read_owner
+from ..journal.things import ADMIN_KEY, Thing
 from ..mount import Mount
+from ..mount_config import MountConfig
 from ..openai.answers import NewKey
 from ..store.base import Data
 
 
 @dataclasses.dataclass(frozen=True)
 class KeyIntent:
-    """A rotation under way. replaces is the id of the old key, which stays valid for overlap seconds.
+    """A rotation under way. thing is the key to come, by its unique name; replaces is the id of the old one, which stays valid
+    for overlap seconds.
 
     expires_in is after how many seconds OpenAI ends the new key; key is that key as soon as it is kept, made_at the Unix time
     of that. owner is None when nobody is at it any more.
     """
 
-    name: str
+    thing: Thing
     replaces: str
     overlap: int
     expires_in: int | None
     owner: Owner | None
     key: NewKey | None = None
     made_at: int | None = None
+
+    @property
+    def name(self) -> str:
+        return t.cast(str, self.thing.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +57,15 @@ class KeyEnding:
     digest is that of its value, None if that was never known.
     """
 
-    id: str
+    thing: Thing
     digest: str | None
     ends_at: int
     overlap: int
     refusal: Refusal | None = None
+
+    @property
+    def id(self) -> str:
+        return t.cast(str, self.thing.id)
 
     def has_ended(self, now: int) -> bool:
         """Say whether its overlap is over. An end further ahead than the overlap was written by a clock that was wrong."""
@@ -71,11 +82,11 @@ class Rotation:
     def __bool__(self) -> bool:
         return self.intent is not None or bool(self.endings)
 
-    def let_end(self, key_id: str, now: int, value: str | None = None, overlap: int = 0) -> Rotation:
+    def let_end(self, key: Thing, now: int, value: str | None = None, overlap: int = 0) -> Rotation:
         """Return it with one more key that is to be deleted when the overlap is over."""
-        if any(ending.id == key_id for ending in self.endings):
+        if any(ending.id == key.id for ending in self.endings):
             return self
-        ending = KeyEnding(key_id, digest(value) if value else None, now + overlap, overlap)
+        ending = KeyEnding(key, digest(value) if value else None, now + overlap, overlap)
         return dataclasses.replace(self, endings=(*self.endings, ending))
 
     def store(self, data: Data) -> None:
@@ -91,12 +102,14 @@ def read_rotation(definitions: Data) -> Rotation:
     intent = data.get("intent")
     if intent:
         key = NewKey(**intent["key"]) if intent["key"] else None
-        intent = KeyIntent(**{**intent, "owner": read_owner(intent["owner"]), "key": key})
-    endings = (
-        KeyEnding(**{**ending, "refusal": ending["refusal"] and Refusal(**ending["refusal"])})
-        for ending in data.get("endings", ())
-    )
-    return Rotation(intent, tuple(endings))
+        thing, owner = Thing(**intent["thing"]), read_owner(intent["owner"])
+        intent = KeyIntent(**{**intent, "thing": thing, "owner": owner, "key": key})
+    return Rotation(intent, tuple(map(_read_ending, data.get("endings", ()))))
+
+
+def _read_ending(data: Data) -> KeyEnding:
+    refusal = data["refusal"] and Refusal(**data["refusal"])
+    return KeyEnding(**{**data, "thing": Thing(**data["thing"]), "refusal": refusal})
 
 
 def rotation_of(mount: Mount) -> Rotation:
@@ -114,6 +127,11 @@ def change_rotation(mount: Mount, change: t.Callable[[Rotation], Rotation]) -> N
         return after != before
 
     mount.define(changing)
+
+
+def key_at(config: MountConfig, *, key_id: str | None = None, name: str | None = None) -> Thing:
+    """Return an admin key at the endpoint and of the organization that a config is for."""
+    return Thing(ADMIN_KEY, name, config.api_endpoint, config.organization_id, id=key_id)
 
 
 def refuse_ending(rotation: Rotation, value: str, key_id: str | None, option: str) -> None:
