@@ -157,6 +157,58 @@ def test_another_key_of_the_same_organization_is_taken(
     assert unnamed.definitions("config")["admin_api_key_id"] == new["id"]
 
 
+def make_leases_unreadable(lab: Lab) -> str:
+    """Let nothing be left of the files with leases but their lengths; returns what names them."""
+    files = [path for path in (lab.store_path / "openai" / "leases").rglob("*") if path.is_file()]
+    for file in files:
+        file.write_bytes(bytes(file.stat().st_size))
+    (file,) = files
+    return str(file)
+
+
+@pytest.mark.parametrize("proof", ["the old key", "a project", "none"])
+@pytest.mark.parametrize("adopted", [True, False])
+def test_what_cannot_be_read_does_not_keep_a_dead_key(
+    lab: Lab, unnamed: Mount, other: dict[str, t.Any], proof: str, adopted: bool
+) -> None:
+    issue(unnamed, "my-role")
+    if proof != "a project":
+        delete_role(unnamed, "my-role", dry_run=False)
+        delete_project(unnamed, "lab", dry_run=False)
+    new = lab.double.add_admin_key("by hand")
+    if proof != "the old key":
+        OpenAI(lab.double.url, new["value"], None, log=print).delete_admin_key(lab.double.admin_key_id)
+    unreadable = make_leases_unreadable(lab)
+
+    def bring(key: dict[str, t.Any]) -> None:
+        if adopted:
+            adopt(unnamed, key["value"], key["id"], overlap=0, dry_run=False)
+        else:
+            configure(unnamed, key["value"])
+
+    text = refused(bring, other)
+    assert text.startswith("new_admin_api_key: it" if adopted else "admin_api_key: it")
+    assert "could not be proved" in text and unreadable in text and "force: true" in text
+    if proof != "none":
+        bring(new)
+    else:
+        assert refused(bring, new) == text
+        configure(unnamed, new["value"], force=True)
+    assert unnamed.definitions("config")["admin_api_key_id"] == new["id"]
+
+
+def test_an_unreadable_lease_of_a_removed_config_is_no_proof_and_no_obstacle(
+    lab: Lab, unnamed: Mount, other: dict[str, t.Any]
+) -> None:
+    issue(unnamed, "my-role")
+    unreadable = make_leases_unreadable(lab)
+    issue(unnamed, "my-role")
+    delete_config(unnamed, force=True, dry_run=False)
+    assert unreadable in refused(configure, unnamed, other["value"], api_endpoint=lab.double.url)
+    configure(unnamed, lab.double.admin_key, api_endpoint=lab.double.url)
+    assert lab.admin_key_works()
+
+
 @pytest.mark.parametrize("by", ["adoption", "config"])
 def test_two_who_bring_the_same_key_at_once_both_have_it(lab: Lab, unnamed: Mount, by: str) -> None:
     """As hosts of one task do: what the slower one asks with the key that has just gone shows nothing."""

@@ -15,7 +15,7 @@ import typing as t
 
 from ..definitions.in_project import defined_projects
 from ..definitions.library_sets import projects_with_accounts
-from ..errors import ApiError, OpenAICredsError
+from ..errors import ApiError, OpenAICredsError, UnreadableError
 from ..journal.watches import find_watches
 from ..leases.find import records
 from ..mount import Mount
@@ -51,13 +51,19 @@ def prove_same_organization(
             return
         if has_nothing and not (keys and others):
             return  # it could not be asked, and there is nothing that would be lost
+    known = sorted(one for one in projects if isinstance(one, str))
     try:
-        if any(client.has_project(project_id) for project_id in sorted(projects)):
+        if any(client.has_project(project_id) for project_id in known):
             return
     except ApiError as error:
         raise OpenAICredsError(
             f"{option}: it could not be proved that this key belongs to the organization of mount {mount.name!r}: {error}"
         ) from None
+    if unreadable := sorted(str(one) for one in projects if isinstance(one, UnreadableError)):
+        raise OpenAICredsError(
+            f"{option}: it could not be proved that this key belongs to the organization of mount {mount.name!r}, and what may "
+            f"show it cannot be read ({unreadable[0]}); restore that, or use openai_config with force: true"
+        )
     raise OpenAICredsError(
         f"{option}: this key belongs to another organization than mount {mount.name!r}: OpenAI shows it neither the mount's "
         "admin key nor any project of the mount's; use another mount for another organization"
@@ -69,7 +75,8 @@ def _place(config: MountConfig) -> tuple[str, str | None]:
 
 
 def _refuse_other_endpoint(mount: Mount, after: MountConfig) -> None:
-    elsewhere = {record.lease.api_endpoint for record in records(mount)} - {after.api_endpoint}
+    # What cannot be read is found again below, where something has to prove the organization.
+    elsewhere = {record.lease.api_endpoint for record in records(mount, lambda _error: None)} - {after.api_endpoint}
     if elsewhere:
         raise OpenAICredsError(
             f"api_endpoint: a mount cannot move while it has leases; those that mount {mount.name!r} still has were issued "
@@ -77,11 +84,12 @@ def _refuse_other_endpoint(mount: Mount, after: MountConfig) -> None:
         )
 
 
-def _projects_with_things(mount: Mount) -> set[str]:
-    """Return the projects in which the mount has made something."""
-    found = {record.lease.project_id for record in records(mount)}
-    watched = {watch.value.thing.project_id for watch in find_watches(mount)}
-    return found | projects_with_accounts(mount) | {project_id for project_id in watched if project_id}
+def _projects_with_things(mount: Mount) -> set[str | UnreadableError]:
+    """Return the projects in which the mount has made something, and why of some things that is not known."""
+    unreadable: set[UnreadableError] = set()
+    found = {record.lease.project_id for record in records(mount, unreadable.add)}
+    watched = {watch.value.thing.project_id for watch in find_watches(mount, unreadable.add)}
+    return {*found, *projects_with_accounts(mount), *filter(None, watched), *unreadable}
 
 
 def _listed(client: OpenAI) -> list[AdminKey]:
