@@ -41,6 +41,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.sh
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.answers import NewKey
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.openai.client import AdminKey, OpenAI
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation import making
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.state import (
     KeyEnding,
     KeyIntent,
@@ -84,7 +85,8 @@ def test_a_mount_without_a_config(lab: Lab) -> None:
     assert not lab.store_path.exists()
 
 
-def test_a_config_is_proven_before_it_is_stored(lab: Lab) -> None:
+def test_a_config_is_proven_before_it_is_stored(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "_PROOF_WAITS", (0, 0))
     mount, double = lab.mount(), lab.double
     text = refused(configure, mount, admin_api_key="sk-admin-thisisnotthekey", api_endpoint=double.url, validate=True)
     assert text.startswith("error validating OpenAI configuration")

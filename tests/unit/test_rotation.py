@@ -815,6 +815,34 @@ def test_a_key_that_cannot_be_adopted(lab: Lab, mount: Mount) -> None:
     assert text.startswith("new_admin_api_key: this key was rotated away")
 
 
+@pytest.mark.parametrize("adopted", [True, False])
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_key_made_a_moment_ago_may_not_work_yet(lab: Lab, mount: Mount, adopted: bool, times: int) -> None:
+    mine = adoptee(lab)
+    since = lab.double.mark()
+    lab.double.fault(kind="refuse", status=401, method="GET", path=KEYS, times=times)
+
+    def bring() -> None:
+        if adopted:
+            adopt(mount, **mine, overlap=0, dry_run=False)
+        else:
+            configure(mount, admin_api_key=mine["value"], replace_key=True)
+
+    if times == 2:
+        bring()
+        assert stored(lab)["admin_api_key"] == mine["value"]
+    else:
+        assert "OpenAI answered 401" in refused(bring)
+        assert len(lab.double.requests(since)) == times, "it is not tried for ever"
+        assert stored(lab)["admin_api_key"] == lab.double.admin_key
+
+
+def test_a_key_that_is_not_new_is_not_waited_for(lab: Lab, mount: Mount) -> None:
+    since = lab.double.mark()
+    assert "OpenAI answered 401" in refused(configure, mount, organization_id="org-x")
+    assert len(lab.double.requests(since)) == 1
+
+
 def test_a_key_is_adopted_when_the_old_one_is_dead(lab: Lab, mount: Mount) -> None:
     mine = adoptee(lab)
     mount.openai().delete_admin_key(lab.double.admin_key_id)

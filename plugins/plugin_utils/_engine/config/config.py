@@ -21,6 +21,7 @@ from ..mount_config import MountConfig, read_config
 from ..names import check_openai_id
 from ..openai.client import AdminKey, check_endpoint, check_key
 from ..rotation.admin_key import left_at_openai, own_id, public_rotation, refuse_unfinished, replace_by_hand
+from ..rotation.making import prove_new_key
 from ..rotation.organization import prove_same_organization
 from ..rotation.schedule import expiry_warning, set_schedule
 from ..rotation.state import Rotation, read_rotation, refuse_ending, rotation_of
@@ -129,7 +130,7 @@ def write_config(
         named = stored and stored.organization_id and stored.organization_id == config.organization_id
         try:
             if validate and changed:
-                keys = _validate(mount, config)
+                keys = _validate(mount, config, new)
             elif validate:
                 _validate_stored(mount, config)
             if keys is not None:
@@ -249,10 +250,11 @@ def _refuse_if_in_use(mount: Mount, why: str) -> None:
         )
 
 
-def _validate(mount: Mount, config: MountConfig) -> list[AdminKey]:
-    """Prove that the key works, by listing the organization's admin keys."""
+def _validate(mount: Mount, config: MountConfig, new: bool) -> list[AdminKey]:
+    """Prove that the key works, by listing the organization's admin keys. new says that it has just come."""
+    client = mount.client_for(config, warn=mount.warn)
     try:
-        return mount.client_for(config, warn=mount.warn).list_admin_keys()
+        return prove_new_key(client) if new else client.list_admin_keys()
     except ApiError as error:
         raise OpenAICredsError(f"error validating OpenAI configuration: {error}") from None
 

@@ -24,7 +24,7 @@ from ..names import check_openai_id, random_text
 from ..openai.answers import NewKey
 from ..openai.client import AdminKey, OpenAI, check_key
 from ..store.base import Data, Stored
-from .making import AdminKeyMaking, put_key
+from .making import AdminKeyMaking, prove_new_key, put_key
 from .organization import prove_same_organization
 from .schedule import next_rotation
 from .state import (
@@ -156,7 +156,7 @@ def _adopt(mount: Mount, value: str, key_id: str, overlap: int, dry_run: bool) -
 def _prove_adoption(mount: Mount, config: MountConfig, value: str, key_id: str) -> str | None:
     """Raise unless a key may take the place of a config's; returns the id of the key that it replaces, if that is there."""
     try:
-        keys = _client(mount, config, value).list_admin_keys()
+        keys = prove_new_key(_client(mount, config, value))
     except ApiError as error:
         raise OpenAICredsError(f"new_admin_api_key: it does not work: {error}") from None
     right = any(key.id == key_id and key.fits(value) is not False for key in keys)

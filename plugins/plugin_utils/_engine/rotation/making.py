@@ -24,12 +24,27 @@ from ..journal.watches import WATCH_SECONDS
 from ..mount import Mount
 from ..mount_config import MountConfig, read_config
 from ..openai.answers import NewKey
-from ..openai.client import OpenAI
+from ..openai.client import AdminKey, OpenAI
 from ..store.base import Data
 from .state import KeyIntent, Rotation, change_rotation, read_rotation, rotation_of
 
 #: How long to wait before a new key that OpenAI does not know yet is tried again.
 _PROOF_WAITS = (0.5, 1.5)
+
+
+def prove_new_key(client: OpenAI) -> list[AdminKey]:
+    """Use a client's key for the first time, for which it may be too young at first; returns what it lists.
+
+    Raises ApiError if it does not work.
+    """
+    for wait in _PROOF_WAITS:
+        try:
+            return client.list_admin_keys()
+        except ApiError as error:
+            if error.status != 401:
+                raise
+        time.sleep(wait)
+    return client.list_admin_keys()
 
 
 class AdminKeyMaking(Making):
@@ -107,15 +122,11 @@ class AdminKeyMaking(Making):
         proved later."""
         config = self._config
         client = self.mount.client_for(dataclasses.replace(config, admin_api_key=made.key.value), warn=self.mount.warn)
-        for wait in (*_PROOF_WAITS, None):
-            try:
-                client.list_admin_keys()
-                return
-            except ApiError as error:
-                failure = error
-            if failure.status != 401 or wait is None:
-                break
-            time.sleep(wait)
+        try:
+            prove_new_key(client)
+            return
+        except ApiError as error:
+            failure = error
         refused = failure.status is not None and 400 <= failure.status < 500 and failure.status not in (408, 429)
         young = 0 <= self.mount.now() - t.cast(int, self.intent.made_at) < WATCH_SECONDS
         if not refused or (failure.status == 401 and young):
