@@ -221,25 +221,44 @@ def test_a_closed_pipe_and_a_closed_terminal(node: Lab, double: Double) -> None:
         assert methods.count("POST") in taken, redirect
     assert node.accounts() == set() and left(node) == left(node, "second") == set()
 
+    close_terminal(node, node.playbook([*tasks, WAIT], "terminal.yml"), taken=2)
+    assert node.accounts() == set() and left(node) == left(node, "second") == set()
+
+
+def test_a_closed_terminal_that_would_show_each_call(node: Lab) -> None:
+    """With -vvv every call that ends a lease has a line, and none of these can be written."""
+    close_terminal(node, node.playbook([LOOKUP, EACH, WAIT], "verbose.yml"), "-vvv", taken=3)
+    assert node.accounts() == set() and left(node) == set()
+
+
+def close_terminal(lab: Lab, path: str, *options: str, taken: int) -> None:
+    """Run a playbook, and close its terminal when it waits with so many leases."""
     import pty
 
     master, slave = pty.openpty()
     os.set_blocking(master, False)
     # Its controlling terminal, so that the kernel tells it when that is gone.
     process = subprocess.Popen(
-        ("setsid", "--ctty", "ansible-playbook", node.playbook([*tasks, WAIT], "terminal.yml")),
-        cwd=node.path,
-        env={**node.env, "ENDS": str(node.path / "terminal.yml")},
+        ("setsid", "--ctty", "ansible-playbook", *options, path),
+        cwd=lab.path,
+        env={**lab.env, "ENDS": path},
         stdin=slave,
         stdout=slave,
         stderr=slave,
     )
     os.close(slave)
-    until(lambda: is_sleeping(process), "it waits")
-    assert len(node.accounts()) == 2
+
+    def waits() -> bool:
+        # A terminal holds little that nobody has read.
+        with contextlib.suppress(BlockingIOError):
+            while os.read(master, 2**16):
+                pass
+        return is_sleeping(process)  # type: ignore[arg-type]
+
+    until(waits, "it waits")
+    assert len(lab.accounts()) == taken
     os.close(master)
     process.wait(timeout=PATIENCE)
-    assert node.accounts() == set() and left(node) == left(node, "second") == set()
 
 
 def _second_mount(lab: Lab) -> None:

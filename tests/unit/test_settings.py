@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import sys
@@ -13,10 +14,12 @@ import pytest
 import yaml
 from ansible import constants as C
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable, AnsibleValueOmittedError
+from ansible.parsing.vault import VaultSecret
 from wording import sentence
 
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.store import ModuleDocFragment as StoreFragment
 from ansible_collections.ephemeral.openai.plugins.doc_fragments.vault_kv import ModuleDocFragment as VaultFragment
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.open_mount import make_mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.options import resolve
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.task_environment import (
     network_environment,
@@ -379,6 +382,23 @@ def test_a_missing_package_names_the_interpreter(monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.setattr(sys, "executable", "/a b/python3")
     assert missing_package("httpx", "ephemeral.openai").endswith("'/a b/python3' -m pip install httpx")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), ValueError("I/O on closed file")], ids=repr
+)
+def test_a_line_that_cannot_be_written_stops_nothing(error: Exception) -> None:
+    """The terminal is closed, or the pipe broken; calls are logged while leases are ended."""
+    lines: list[str] = []
+
+    def show(line: str) -> None:
+        lines.append(line)
+        raise error
+
+    mount = make_mount(settings(), [("default", VaultSecret(b"secret"))], log=show, warn=show)
+    mount.log("OpenAI answers")
+    mount.warn("the clock is wrong")
+    assert lines == ["OpenAI answers", "the clock is wrong"]
 
 
 @pytest.mark.parametrize("version", ["2.9.27", "2.18.0", "2.18.19.post1", "2.18.0rc1", "1.9"])

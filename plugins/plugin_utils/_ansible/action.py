@@ -18,7 +18,7 @@ from .._engine.mount import Mount
 from .._engine.run.progress import Progress
 from .._engine.store.base import Data
 from .._engine.store.vault_login import SECRETS
-from .open_mount import open_mount
+from .open_mount import ignoring_output_errors, open_mount
 from .options import DOCUMENTED, NAMES, resolve
 from .sources import is_blank, load_yaml
 from .task_environment import task_environment
@@ -106,7 +106,7 @@ class OpenAIAction(ActionBase):
             with task_environment(self._task.environment, self._templar.template):
                 self.settings = resolve(args, self._variables, self._templar.template)
                 mount = open_mount(self.settings)
-                mount.progress = Progress(self._show_progress)
+                mount.progress = Progress(ignoring_output_errors(self._show_progress))
                 try:
                     return {"changed": False, **self.act(mount, args)}
                 finally:

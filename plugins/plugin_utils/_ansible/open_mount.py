@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import getpass
 import json
@@ -56,6 +57,7 @@ def make_mount(
 ) -> Mount:
     """Return the mount that settings describe. secrets are vault secrets, as pairs of vault id and secret."""
     name = check_name(settings["mount"], "mount")
+    log, warn = ignoring_output_errors(log), ignoring_output_errors(warn)
 
     def log_masked(line: str) -> None:
         # A path has in it what a user gave as an id.
@@ -86,6 +88,20 @@ def make_mount(
             warn,
         )
     return Mount(name, store, issued_by=_issuer(), log=log_masked, warn=warn)
+
+
+def ignoring_output_errors(show: t.Callable[[str], object]) -> t.Callable[[str], None]:
+    """Return a function that shows a line, or does nothing where that fails.
+
+    The pipe may be broken, the terminal closed, the disk full. That must not stop what the line is about: a run that has lost its
+    terminal still ends its leases.
+    """
+
+    def show_if_possible(line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a ValueError where the stream is closed, or lacks a character
+            show(line)
+
+    return show_if_possible
 
 
 def _issuer() -> dict[str, str]:
