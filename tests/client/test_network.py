@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import socket
@@ -28,6 +29,9 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 NEEDS_TINYPROXY = pytest.mark.skipif(
     shutil.which("tinyproxy", path="/usr/bin:/usr/local/bin") is None, reason="tinyproxy is not installed"
 )
+
+#: What httpx speaks SOCKS with.
+NEEDS_SOCKSIO = pytest.mark.skipif(importlib.util.find_spec("socksio") is None, reason="httpx[socks] is not installed")
 
 
 @pytest.fixture(autouse=True)
@@ -312,6 +316,31 @@ def test_a_socks_proxy_without_its_package(double: Double, monkeypatch: pytest.M
     monkeypatch.setenv("ALL_PROXY", f"{scheme}://user:Pa55word@127.0.0.1:1080")
     text = refused(ask(double, on(1)))
     assert text.startswith("ALL_PROXY: ") and "httpx[socks]" in text and "Pa55word" not in text
+
+
+@NEEDS_SOCKSIO
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x05\x00", b""], ids=repr)
+def test_a_socks_proxy_that_is_none(double: Double, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    """It is an HTTP proxy, or it breaks off, at once or when it is to connect."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with server.accept()[0] as connection:
+                        connection.recv(4096)
+                        connection.sendall(answer)
+                        if answer == b"\x05\x00":
+                            connection.recv(4096)
+
+        threading.Thread(target=serve, daemon=True).start()
+        port = server.getsockname()[1]
+        monkeypatch.setenv("ALL_PROXY", f"socks5h://127.0.0.1:{port}")
+        tried = ask(double, on(1))
+        server.shutdown(socket.SHUT_RDWR)
+    text = refused(tried)
+    assert text.startswith("ALL_PROXY: no answer from OpenAI to POST /organization/projects/")
+    assert text.endswith(f"the proxy 127.0.0.1:{port} does not answer as a SOCKS proxy does")
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])

@@ -47,12 +47,29 @@ class Unanswered(t.NamedTuple):
         )
 
 
+def unanswered_errors(proxy: Proxy | None) -> tuple[type[Exception], ...]:
+    """Return the errors that why_unanswered explains."""
+    return (httpx.TransportError, httpx.InvalidURL, UnicodeError, *_socks_errors(proxy))
+
+
+def _socks_errors(proxy: Proxy | None) -> tuple[type[Exception], ...]:
+    """Return what httpx lets through if a SOCKS proxy is none: an error of the package that it speaks SOCKS with."""
+    if proxy is None or not proxy.scheme.startswith("socks"):
+        return ()
+    from socksio import ProtocolError
+
+    return (ProtocolError,)
+
+
 def why_unanswered(error: Exception, host: str, proxy: Proxy | None, seconds: float) -> Unanswered:
     """Return why a call that took so many seconds was not answered. host is the endpoint's, with its port."""
     if isinstance(error, (httpx.InvalidURL, UnicodeError)):
         return Unanswered(ENDPOINT_SETTINGS, f"{host} is not the name of a host", False, False)
     if isinstance(error, httpx.ProxyError):
         return _refused_by_proxy(str(error), host, proxy)
+    if proxy and isinstance(error, _socks_errors(proxy)):
+        cause = f"the proxy {proxy.address} does not answer as a SOCKS proxy does"
+        return Unanswered(proxy.variable, cause, False, True)
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
         return _not_connected(error, host, proxy, seconds)
     way = f" by way of the proxy {proxy.address} ({proxy.variable})" if proxy else ""

@@ -25,7 +25,7 @@ from ..run.threads import in_background
 from .answers import Answer, Malformed
 from .certificates import trusted_certificates
 from .endpoint import host_and_port
-from .failures import redact, refusal, why_unanswered
+from .failures import redact, refusal, unanswered_errors, why_unanswered
 from .proxies import Proxy, find_proxy
 
 try:
@@ -173,7 +173,7 @@ class Transport:
                 seen, request_id = str(response.status_code), _request_id(response, key)
                 self._tell_time(response)
                 content = _read(response, started + 2 * _TIMEOUT_SECONDS)
-        except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
+        except unanswered_errors(self._proxy) as error:
             seen = type(error).__name__
             why = why_unanswered(error, self._host, self._proxy, time.monotonic() - started)
             failure = why.error(where)
