@@ -5,18 +5,23 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import stat
+import threading
 import time
 import typing as t
 
+import pytest
 from integration.test_modules import results
 from lab import BOTH_STORES, MARKER, PROJECT, Lab
 from prometheus_client.parser import text_string_to_metric_families
 from pushgateway import Pushgateway
 
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.exposition import push
 
 Labels = frozenset[tuple[str, str]]
 
@@ -147,6 +152,35 @@ def test_metrics_are_pushed(lab: Lab, pushgateway: Pushgateway) -> None:
     assert refused["msg"] == f"pushgateway: {pushgateway.address} refused the metrics with status 503"
 
 
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.9\r\n", b"HTTP/1.1 x\r\n\r\n"], ids=repr)
+def test_what_answers_is_not_http(greeting: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(2**16)
+                connection.sendall(greeting)
+
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(OpenAICredsError) as error:
+            push(address, "job", "openai", [])
+    assert str(error.value) == (
+        f"pushgateway: the metrics could not be pushed to {address}: what answers there is not HTTP"
+    )
+
+
+def test_a_proxy_that_is_of_no_use_for_pushing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("http_proxy", "socks5://somebody:SECRET@localhost:1080")
+    with pytest.raises(OpenAICredsError) as error:
+        push("pushgateway.invalid", "job", "openai", [])
+    assert str(error.value) == (
+        "pushgateway: the metrics could not be pushed to pushgateway.invalid: unknown url type: socks5"
+    )
+
+
 def test_what_is_wrong_is_one_sentence(lab: Lab) -> None:
     module = "ephemeral.openai.openai_metrics"
     [unconfigured] = results(lab, [{module: {}}], rc=2)
@@ -162,6 +196,7 @@ def test_what_is_wrong_is_one_sentence(lab: Lab) -> None:
         ),
         ({"pushgateway": "http://me:SECRET@localhost"}, "without user and password"),
         ({"pushgateway": "ftp://localhost"}, "is not an address such as localhost:9091"),
+        ({"pushgateway": "local host:9091"}, "is not an address such as localhost:9091"),
         ({"pushgateway": "localhost:9091", "job": " "}, "job: it is empty"),
         ({"costs_window": "long"}, "costs_window: 'long' is not a duration"),
         ({"costs_window": "400d"}, "costs_window: 400d is longer than 366 days"),

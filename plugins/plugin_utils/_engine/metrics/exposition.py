@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import re
 import tempfile
 import typing as t
 import urllib.error
@@ -23,6 +25,8 @@ if t.TYPE_CHECKING:
 #: node_exporter runs as another user, and there is no secret in it.
 _MODE = 0o644
 _TIMEOUT_SECONDS = 30
+#: What Python makes no request with.
+_NOT_IN_URLS = re.compile(r"[\0- \x7f]")
 
 
 def as_data(mount_name: str, metrics: t.Iterable[Metric]) -> Data:
@@ -67,10 +71,18 @@ def push(gateway: str, job: str, mount_name: str, metrics: t.Sequence[Metric]) -
         push_to_gateway(gateway, job, registry, grouping_key={"mount": mount_name}, timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         raise OpenAICredsError(f"pushgateway: {host} refused the metrics with status {error.code}") from None
-    except (OSError, ValueError) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        why = reason.strerror if isinstance(reason, OSError) and reason.strerror else type(reason).__name__
-        raise OpenAICredsError(f"pushgateway: the metrics could not be pushed to {host}: {why}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise OpenAICredsError(f"pushgateway: the metrics could not be pushed to {host}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Return why metrics could not be pushed."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, str):
+        return reason
+    if isinstance(reason, OSError):
+        return reason.strerror or type(reason).__name__
+    return "what answers there is not HTTP" if isinstance(reason, http.client.HTTPException) else type(reason).__name__
 
 
 def check_gateway(gateway: str) -> str:
@@ -80,7 +92,8 @@ def check_gateway(gateway: str) -> str:
         port = parts.port
     except ValueError:
         parts, port = None, None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+    is_web = parts is not None and parts.scheme in ("http", "https")
+    if parts is None or not is_web or not parts.hostname or "@" in parts.netloc or _NOT_IN_URLS.search(gateway):
         raise OpenAICredsError(
             f"pushgateway: {quoted(gateway.rpartition('@')[2])} is not an address such as localhost:9091 or "
             "https://pushgateway.example.com, without user and password"
