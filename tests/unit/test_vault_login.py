@@ -691,6 +691,7 @@ def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     login = {"url": "https://vault.invalid", "token": "s.x"}
     text = refused("proxies", **login, proxies=f"socks5://joe:{SECRET}@proxy.example.com:1080")
     assert "the SOCKS proxy proxy.example.com:1080 needs the Python package PySocks" in text
+    assert text.endswith(f"{sys.executable} -m pip install PySocks")
     assert "this is not a proxy" in refused("proxies", **login, proxies="gopher://proxy:1")
     # What applies to another scheme does not matter.
     assert connect(**login, proxies={"http": "socks5://proxy:1080", "https": "http://proxy:1"}).token == "s.x"
@@ -722,6 +723,7 @@ except Exception as error:
     run = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, env=environment, check=False)
     wanted = "1 ['a/x']" if fits else "StoreError store: vault_kv needs the Python package hvac 1.1 or newer"
     assert run.stdout.startswith(wanted), run.stdout + run.stderr
+    assert fits or run.stdout.endswith(f"install it there: {sys.executable} -m pip install --upgrade hvac\n")
 
 
 # What is missing or wrong

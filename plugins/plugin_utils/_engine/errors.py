@@ -35,12 +35,17 @@ def quoted(value: object) -> str:
 
 
 def missing_package(package: str, needed_by: str) -> str:
-    """Return a sentence on a Python package that is not there. It names the interpreter, since most machines have several."""
-    python = shlex.quote(sys.executable or "python3")
+    """Return a sentence on a Python package that is not there."""
     return (
-        f"{needed_by} needs the Python package {package}; {package} is missing from the Python that runs Ansible, install it "
-        f"there: {python} -m pip install {package}"
+        f"{needed_by} needs the Python package {package}; {package} is missing from the Python that runs Ansible, "
+        f"{how_to_install(package)}"
     )
+
+
+def how_to_install(arguments: str) -> str:
+    """Return how to install what these arguments of pip name. It names the interpreter, since most machines have several."""
+    python = shlex.quote(sys.executable or "python3")
+    return f"install it there: {python} -m pip install {arguments}"
 
 
 class StoreError(OpenAICredsError):

@@ -14,7 +14,7 @@ import typing as t
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from ..errors import StoreError, quoted
+from ..errors import StoreError, how_to_install, missing_package, quoted
 from ..run.shared_memory import SERVERS
 from .vault_failures import Proxy
 from .vault_http import mount_transport
@@ -44,7 +44,10 @@ def new_client(
     import requests
 
     if not hasattr(hvac.exceptions.VaultError, "from_status"):
-        raise StoreError("store: vault_kv needs the Python package hvac 1.1 or newer; pip install --upgrade hvac")
+        raise StoreError(
+            "store: vault_kv needs the Python package hvac 1.1 or newer; the Python that runs Ansible has an older one, "
+            f"{how_to_install('--upgrade hvac')}"
+        )
     url = _url(settings, sources)
     options = {"timeout": settings["timeout"]} if settings["timeout"] else {}
     attributes: dict[str, t.Any] = {name: settings[name] for name in ("retries", "retry_action")}
@@ -114,9 +117,7 @@ def _proxy(settings: t.Mapping[str, t.Any], url: str, address: str | None) -> Pr
         # Not quoted, since there may be a password in it.
         raise StoreError(f"{source}: this is not a proxy; give a URL such as http://proxy.example.com:3128")
     if parts.scheme.startswith("socks") and find_spec("socks") is None:
-        raise StoreError(
-            f"{source}: the SOCKS proxy {host} needs the Python package PySocks, which is missing: pip install PySocks"
-        )
+        raise StoreError(missing_package("PySocks", f"{source}: the SOCKS proxy {host}"))
     return Proxy(source, host)
 
 
