@@ -7,7 +7,10 @@ import importlib
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -15,6 +18,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from lab import COLLECTIONS
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import shared_memory, taken_leases
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.shared_memory import Lock, Memory
@@ -219,6 +223,37 @@ def test_the_files_of_workers_are_in_the_folder_of_the_run(tmp_path: Path, there
         in_workers(lambda number=number: work(number))  # type: ignore[misc]
     names = {path.name for path in tmp_path.iterdir()}
     assert names == ({"ephemeral.openai-refusals", "ephemeral.openai-login"} if there else set())
+
+
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
+FULL = """
+mount -t tmpfs -o size=64k tmpfs "$1" || exit
+head -c 1M /dev/zero > "$1/filling" 2> /dev/null
+exec "$2" -c "$3" "$1"
+"""
+SHARE = """
+import sys
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import shared_memory
+shared_memory._is_apart = True
+shared_memory.share_files(sys.argv[1])
+print(shared_memory.REFUSALS.recall("a"))
+shared_memory.REFUSALS.remember("a", 1)
+print(shared_memory.REFUSALS.recall("a"))
+"""
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run((*NAMESPACE, "true"), capture_output=True, check=False).returncode != 0,
+    reason="no namespace can be had in which to mount a full disk",
+)
+def test_a_full_disk_ends_no_worker(tmp_path: Path) -> None:
+    """The kernel would kill a process that reads memory for which the disk has no place."""
+    command = (*NAMESPACE, "sh", "-c", FULL, "sh", str(tmp_path), sys.executable, SHARE)
+    run = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(COLLECTIONS)}, check=False
+    )
+    assert (run.returncode, run.stdout) == (0, "None\n1\n"), run.stderr
 
 
 @pytest.fixture

@@ -83,8 +83,11 @@ class Memory:
         self._lock = Lock()
 
     def share(self, file: int) -> None:
-        """Be from now on what is in a file, given by its descriptor."""
+        """Be from now on what is in a file, given by its descriptor. Raises OSError if there is no place for it."""
         os.ftruncate(file, self._size)
+        if hasattr(os, "posix_fallocate"):
+            # Where the disk is full, the kernel would end a process that only reads what has no place there yet.
+            os.posix_fallocate(file, 0, self._size)
         self._memory = mmap.mmap(file, self._size)
         self._lock.share(file)
 
