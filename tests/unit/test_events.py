@@ -337,6 +337,19 @@ def test_a_schedule_that_cannot_be_read_hides_no_lease(
     assert warnings == ["rotation_schedule needs the Python package cronsim"]
 
 
+def test_a_mount_without_admin_key_is_said_to_have_none(lab: Lab, mount: Mount, clock: Clock) -> None:
+    """Its name, or that of its store, may be misspelt."""
+    warnings: list[str] = []
+    misspelt = lab.mount("opnai", clock=clock)
+    misspelt.warn = warnings.append
+    watcher = EventWatcher(misspelt, AHEAD)
+    assert watcher.poll() == watcher.poll() == []
+    assert warnings == [str(misspelt.unconfigured())]
+    clock.move(events.REPEAT_ROTATION_SECONDS)
+    assert watcher.poll() == []
+    assert len(warnings) == 2, "it is said again"
+
+
 def test_a_static_role_is_told_of_once_wherever_it_was_seen(
     mount: Mount, watcher: EventWatcher, clock: Clock, timer: Timer, double: Double
 ) -> None:

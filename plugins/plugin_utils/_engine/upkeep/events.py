@@ -207,12 +207,11 @@ class _Rotations:
     def due(self, now: int, everything: bool) -> t.Iterator[tuple[dict[str, str], int, int]]:
         """Yield what is due, as an event says it, since what Unix time, and a number that is another one after a rotation.
 
+        Raises OpenAICredsError if the mount has no admin key, without which nothing can be rotated.
+
         A due time is not such a number: where a wrong clock has set it, it is now, whenever that is.
         """
-        config = self._mount.config()
-        if config is None:
-            # Nothing can be rotated without an admin key.
-            return
+        config = self._mount.check_configured()
         planned = next_rotation(config, now)
         if planned is not None and planned <= now:
             yield {"what": "admin_key"}, planned, config.created_at
