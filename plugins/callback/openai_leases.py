@@ -256,8 +256,14 @@ class CallbackModule(CallbackBase):
         if self._over or self._leases_stay:
             return
         wanted = ("lookup", "task") if self._include_tasks else ("lookup",)
-        taken = {entry["lease"]["subject"]: None for entry in notes() if entry["by"] in wanted and entry["lease"]}
+        noted = [entry for entry in notes() if entry["by"] in wanted]
+        taken = {entry["lease"]["subject"]: None for entry in noted if entry["lease"]}
         left = [lease_id for lease_id in taken if lease_id not in self._ended]
+        # A lookup notes that it begins, and then the lease. If that has failed, there is no lease either.
+        by_lookups = [entry["lease"] for entry in noted if entry["by"] == "lookup"]
+        begun, issued = by_lookups.count(None), sum(lease is not None for lease in by_lookups)
+        if begun > issued:
+            left.append("perhaps one that was being issued")
         if left:
             text = f"openai_leases: interrupted; left until the next openai_cleanup or their own end: {', '.join(left)}"
             # Not by way of Ansible's display, which the signal may have interrupted.

@@ -133,10 +133,28 @@ def test_a_second_interrupt_says_what_is_left_and_cleanup_ends_it(node: Lab) -> 
     assert process.returncode == 128 + signal.SIGINT, out
     assert "left until the next openai_cleanup or their own end: " in out
     assert all(lease_id in out for lease_id in ids), out
+    assert "being issued" not in out
     assert "Traceback" not in out and "Exception" not in out
     node.double.settings(latency=0.0)
     assert set(clean(node)["revoked"]) == ids
     assert node.accounts() == set() and left(node) == set()
+
+
+def test_a_second_interrupt_says_that_an_issue_may_have_left_something(node: Lab) -> None:
+    node.double.settings(latency=20.0)
+    process = start(node, [LOOKUP], "issuing")
+    until(lambda: left(node) == {"claim"}, "a claim is there")
+    (claim,) = node.store().scan(CLAIMS)
+    until(node.accounts, "the account is there, the answer is not")
+    process.send_signal(signal.SIGINT)
+    until(lambda: [one.data for one in node.store().scan(CLAIMS)] != [claim.data], "the callback takes the issue back")
+    process.send_signal(signal.SIGINT)
+    out = process.communicate(timeout=PATIENCE)[0].decode()
+    assert process.returncode == 128 + signal.SIGINT, out
+    assert "or their own end: perhaps one that was being issued" in out and "Traceback" not in out, out
+    node.double.settings(latency=0.0)
+    clean(node)
+    assert node.accounts() == set() and left(node) <= WATCHES
 
 
 def _records(lab: Lab) -> list[t.Any]:
