@@ -199,3 +199,6 @@ def test_the_units_are_what_systemd_accepts(lab: Lab, tmp_path: Path) -> None:
         f"WorkingDirectory=/tmp/{ODD.replace('%', '%%')}"
         in (tmp_path / "openai-creds-openai-cleanup.service").read_text()
     )
+    # None of them is a time of day, so a clock that jumps delays no run.
+    timer = (tmp_path / "openai-creds-openai-cleanup.timer").read_text()
+    assert set(re.findall(r"^On\w+", timer, re.MULTILINE)) == {"OnActiveSec", "OnUnitActiveSec"}
