@@ -16,6 +16,7 @@
 #   make bench      print the budgets, measured
 #   make prometheus get Prometheus, node_exporter and Pushgateway for the tests, from Debian's packages, without installing them
 #   make awx        get the collection awx.awx for the tests of the guide to AWX
+#   make picture    draw the picture of the dashboard in the docs, from a real Prometheus' answers
 #   make live       the main job's checks against the real OpenAI
 #   make release    check that a release can be made, write its changelog and build its tarball; publishes nothing
 #   make clean      forget what was set up
@@ -45,7 +46,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo prometheus test test-long test-random test-crashes test-installed tarball lint docs galaxy sanity molecule image bench awx live dev release clean
+.PHONY: help demo prometheus test test-long test-random test-crashes test-installed tarball lint docs galaxy sanity molecule image picture bench awx live dev release clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -116,6 +117,10 @@ awx: .build/awx/ready
 		wheel.extractall(members=[name for name in wheel.namelist() if name.startswith("ansible_collections/awx/")])'
 	rm .build/awx/ansible-*.whl
 	touch $@
+
+picture: $(VENV)/ready $(SELF) prometheus
+	$(VENV)/bin/python $(PIP) --target .build/picture matplotlib
+	PYTHONPATH=.build/picture $(VENV)/bin/python tests/picture.py docs/grafana/openai_creds.png
 
 image: tarball
 	.ci/image $(VENV)/bin/python tests/image.py $(TARBALL)/*.tar.gz

@@ -19,7 +19,7 @@ ALLOWED = re.compile(
     rf"""
       MANIFEST\.json | FILES\.json | LICENSE | README\.md | CHANGELOG\.md | requirements\.txt
     | meta/({_NAME}\.yml | ee-{_NAME}\.txt)
-    | docs/({_NAME}\.md | prometheus/{_NAME}\.rules\.yml | grafana/{_NAME}\.json)
+    | docs/({_NAME}\.md | prometheus/{_NAME}\.rules\.yml | grafana/{_NAME}\.(json|png))
     | changelogs/({_NAME}\.(md|yaml) | fragments/[0-9]{{4}}-{_NAME}\.yml)
     | extensions/eda/(plugins/event_source/{_NAME}\.py | rulebooks/{_NAME}\.yml)
     | playbooks/{_NAME}\.yml
