@@ -166,7 +166,7 @@ def test_a_watch_of_a_clock_that_was_ahead_ends(lab: Lab, mount: Mount, clock: C
     lab.double.fault(kind="drop_before", method="POST", path="/service_accounts$", times=1)
     issue(mount, "my-role")
     (watch,) = mount.store.scan("watches/")
-    mount.store.write(Write(watch.path, {**watch.data, "since": clock.time + YEAR}, watch.version))
+    mount.store.write(Write(watch.path, {**watch.data, "since": int(clock.time) + YEAR}, watch.version))
     clean(mount)
     assert unfinished(mount.store) == []
 

@@ -104,6 +104,8 @@ def _types(hint: t.Any) -> t.Iterator[type]:
     else:
         declared = t.get_origin(hint) or hint
         yield declared if isinstance(declared, type) else object
+        if declared is float:
+            yield int  # JSON has numbers
 
 
 @dataclasses.dataclass(frozen=True)
