@@ -462,7 +462,7 @@ def lose(lab: Lab, call: int) -> bool:
     if (hosts.key() == old) is True and "the file may hold its key" not in run.out:
         assert accounts == 1, f"call {call}: a lease is left that no host has"
     # It comes back.
-    hosts.have()
+    hosts.deliver()
     assert hosts.is_well(), f"call {call}: it does not come right again"
     assert len(lab.accounts()) == len(lab.leases()) == 1, f"call {call}: a lease is left"
     return True
