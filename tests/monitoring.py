@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 import time
 import typing as t
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -33,6 +36,19 @@ def get(url: str) -> str | None:
             return str(answer.read().decode())
     except (urllib.error.URLError, OSError):
         return None
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def ask(prometheus: str, query: str, **times: t.Any) -> list[dict[str, t.Any]]:
+    """Return what a Prometheus answers to a query: for now, or with start, end and step for each of these times."""
+    kind = "query_range" if times else "query"
+    answer = get(f"{prometheus}/api/v1/{kind}?{urlencode({'query': query, **times})}")
+    return t.cast("list[dict[str, t.Any]]", json.loads(answer)["data"]["result"]) if answer else []
 
 
 def until(what: t.Callable[[], t.Any]) -> t.Any:

@@ -8,18 +8,15 @@ them; make picture calls this.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import random
 import re
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import typing as t
 from pathlib import Path
-from urllib.parse import urlencode
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -31,7 +28,7 @@ matplotlib.use("Agg")
 from double.client import Double
 from lab import PROJECT, Lab, new_lab
 from matplotlib import pyplot
-from monitoring import get, program, start, until
+from monitoring import ask, free_port, get, program, start, until
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import write_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
@@ -55,16 +52,6 @@ INK, PAPER, PANEL, GRID = "#d8d9da", "#111217", "#181b1f", "#2c3235"
 COLOURS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#fade2a")
 
 
-@dataclasses.dataclass
-class Prometheus:
-    url: str
-
-    def ask(self, query: str, **times: t.Any) -> list[dict[str, t.Any]]:
-        kind = "query_range" if times else "query"
-        answer = get(f"{self.url}/api/v1/{kind}?{urlencode({'query': query, **times})}")
-        return t.cast("list[dict[str, t.Any]]", json.loads(answer)["data"]["result"]) if answer else []
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as name, Double(projects=[PROJECT]) as double:
         folder = Path(name)
@@ -78,9 +65,9 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def prometheus(folder: Path) -> t.Iterator[Prometheus]:
-    """Run a Prometheus with the collection's rules, which scrapes a node_exporter."""
-    ports = [_free_port(), _free_port()]
+def prometheus(folder: Path) -> t.Iterator[str]:
+    """Run a Prometheus with the collection's rules, which scrapes a node_exporter; yields its address."""
+    ports = [free_port(), free_port()]
     scraped = {"job_name": "node", "static_configs": [{"targets": [f"127.0.0.1:{ports[0]}"]}]}
     config = {
         "global": {"scrape_interval": "2s", "evaluation_interval": "2s"},
@@ -99,19 +86,13 @@ def prometheus(folder: Path) -> t.Iterator[Prometheus]:
     try:
         running.append(start(folder / "exporter.log", program("prometheus-node-exporter"), listen[0], *exporter))
         running.append(start(folder / "prometheus.log", program("prometheus"), listen[1], *server))
-        found = Prometheus(f"http://127.0.0.1:{ports[1]}")
-        until(lambda: get(f"{found.url}/-/ready"))
+        found = f"http://127.0.0.1:{ports[1]}"
+        until(lambda: get(f"{found}/-/ready"))
         yield found
     finally:
         for process in running:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def work(lab: Lab, mount: Mount, textfile: Path, until: float) -> None:
@@ -142,7 +123,7 @@ def work(lab: Lab, mount: Mount, textfile: Path, until: float) -> None:
         time.sleep(1.5)
 
 
-def draw(server: Prometheus, began: float, ended: float, target: Path) -> None:
+def draw(server: str, began: float, ended: float, target: Path) -> None:
     """Draw each panel where the dashboard has it."""
     panels = json.loads(DASHBOARD.read_text())["panels"]
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
@@ -161,18 +142,16 @@ def draw(server: Prometheus, began: float, ended: float, target: Path) -> None:
     figure.savefig(target, facecolor=PAPER)
 
 
-def _series(
-    server: Prometheus, panel: dict[str, t.Any], **times: t.Any
-) -> t.Iterator[tuple[str, list[tuple[float, float]]]]:
+def _series(server: str, panel: dict[str, t.Any], **times: t.Any) -> t.Iterator[tuple[str, list[tuple[float, float]]]]:
     for one in panel["targets"]:
-        for found in server.ask(one["expr"].replace("$mount", ".*"), **times):
+        for found in ask(server, one["expr"].replace("$mount", ".*"), **times):
             labels = found["metric"]
             name = re.sub(r"{{(\w+)}}", lambda match, labels=labels: labels.get(match[1], ""), one["legendFormat"])
             points = found.get("values") or [found["value"]]
             yield name, [(float(when), float(value)) for when, value in points]
 
 
-def _draw_lines(axes: t.Any, server: Prometheus, panel: dict[str, t.Any], began: float, ended: float) -> None:
+def _draw_lines(axes: t.Any, server: str, panel: dict[str, t.Any], began: float, ended: float) -> None:
     per = DAY if panel["fieldConfig"]["defaults"]["unit"] == "s" else 1
     for number, (name, points) in enumerate(_series(server, panel, start=began + 10, end=ended, step=2)):
         times = [(when - began) / 60 for when, _value in points]
@@ -187,7 +166,7 @@ def _draw_lines(axes: t.Any, server: Prometheus, panel: dict[str, t.Any], began:
         axes.legend(fontsize=7, facecolor=PANEL, edgecolor=GRID, labelcolor=INK, loc="upper left")
 
 
-def _draw_values(axes: t.Any, server: Prometheus, panel: dict[str, t.Any], _began: float, _ended: float) -> None:
+def _draw_values(axes: t.Any, server: str, panel: dict[str, t.Any], _began: float, _ended: float) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     unit = {"s": " s", "currencyUSD": " USD"}.get(panel["fieldConfig"]["defaults"]["unit"], "")

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import typing as t
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
 import yaml
 from integration.test_modules import results
 from lab import Lab
-from monitoring import get, program, start, until
+from monitoring import ask, free_port, get, program, start, until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RULES = ROOT / "docs" / "prometheus" / "openai_creds.rules.yml"
@@ -67,12 +65,6 @@ def test_a_dashboard_that_grafana_takes() -> None:
     assert len(ids) == len(set(ids))
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @pytest.fixture
 def stack(tmp_path: Path) -> t.Iterator[tuple[Path, str, str]]:
     """A Prometheus with our rules, which scrapes a node_exporter and a Pushgateway: folder, addresses of the two that are used."""
@@ -108,11 +100,6 @@ def stack(tmp_path: Path) -> t.Iterator[tuple[Path, str, str]]:
         for process in running:
             process.kill()
             process.wait()
-
-
-def ask(prometheus: str, query: str) -> list[dict[str, t.Any]]:
-    answer = get(f"{prometheus}/api/v1/query?{urlencode({'query': query})}")
-    return t.cast("list[dict[str, t.Any]]", json.loads(answer)["data"]["result"]) if answer else []
 
 
 def test_prometheus_answers_what_the_collection_did(lab: Lab, stack: tuple[Path, str, str]) -> None:
