@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.ephemeral.openai.plugins.modules.openai_library_checkin import DOCUMENTATION
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.library_sets import SETS
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.library_sets import warn_undefined
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.check_in import check_in
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
@@ -23,12 +23,8 @@ class ActionModule(OpenAIAction):
         account, account_id = args["service_account"], args["service_account_id"]
         if account is None and account_id is None:
             return self._foretell_unlent()
-        if self.check_mode and args["name"] not in mount.definitions(SETS):
-            # An earlier task may define it.
-            warning = (
-                f"name: library set not found: {args['name']!r} (a real run fails unless it has been defined by then)"
-            )
-            return {"changed": True, "checked_in": [], "warnings": [warning]}
+        if self.check_mode and (warnings := warn_undefined(mount, args["name"])):
+            return {"changed": True, "checked_in": [], "warnings": warnings}
         mount.store.prepare(writes=1)
         lease_id = check_in(
             mount, args["name"], account=account, account_id=account_id, force=args["force"], dry_run=self.check_mode

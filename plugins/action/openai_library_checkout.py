@@ -8,7 +8,7 @@ from __future__ import annotations
 from ansible_collections.ephemeral.openai.plugins.modules.openai_library_checkout import DOCUMENTATION
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.action import OpenAIAction
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._ansible.issued import note_issued
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.library_sets import SETS
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.library_sets import warn_undefined
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.durations import parse_duration
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.check_out import (
@@ -35,8 +35,6 @@ class ActionModule(OpenAIAction):
         return {**result, "creds": creds, **({"warnings": warnings} if warnings else {})}
 
     def _foretell(self, mount: Mount, args: Data, ttl: int) -> Data:
-        if args["name"] in mount.definitions(SETS):
-            return {"creds": plan_check_out(mount, args["name"], ttl, args["service_account"])}
-        # An earlier task may define it.
-        warning = f"name: library set not found: {args['name']!r} (a real run fails unless it has been defined by then)"
-        return {"creds": placeholder(mount, ttl), "warnings": [warning]}
+        if warnings := warn_undefined(mount, args["name"]):
+            return {"creds": placeholder(mount, ttl), "warnings": warnings}
+        return {"creds": plan_check_out(mount, args["name"], ttl, args["service_account"])}

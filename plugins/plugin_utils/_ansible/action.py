@@ -12,7 +12,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from .._engine.definitions.change import Outcome
-from .._engine.errors import OpenAICredsError, mask_keys
+from .._engine.errors import OpenAICredsError, mask_keys, unless_done
 from .._engine.metrics.api_errors import record_api_errors
 from .._engine.mount import Mount
 from .._engine.run.progress import Progress
@@ -79,7 +79,7 @@ class OpenAIAction(ActionBase):
         """Return a warning if the mount has no admin key, for check mode, in which an earlier task may have given it one."""
         if mount.definitions("config"):
             return []
-        return [f"{mount.unconfigured()} (a real run fails unless that is done by then)"]
+        return [unless_done(mount.unconfigured())]
 
     def run(self, tmp: t.Any = None, task_vars: t.Any = None) -> Data:
         result = self._run(tmp, task_vars)

@@ -34,6 +34,11 @@ def quoted(value: object) -> str:
     return text if len(text) <= 2 * _QUOTED else f"{text[:_QUOTED]}…"
 
 
+def unless_done(error: object) -> str:
+    """Return the warning of a dry run on an error that would not come up if an earlier task had done what is missing."""
+    return f"{error} (a real run fails unless that is done by then)"
+
+
 def missing_package(package: str, needed_by: str) -> str:
     """Return a sentence on a Python package that is not there."""
     return (

@@ -177,6 +177,13 @@ def _merge(before: Data, given: Data) -> Data:
     return {**entry, "max_ttl": parse_duration(entry["max_ttl"], "max_ttl")}
 
 
+def warn_undefined(mount: Mount, name: str) -> list[str]:
+    """Return a warning if there is no such library set, for a dry run, in which an earlier task may define it."""
+    if name in mount.definitions(SETS):
+        return []
+    return [f"name: library set not found: {name!r} (a real run fails unless it has been defined by then)"]
+
+
 def find_library_set(mount: Mount, name: str) -> LibrarySet:
     """Return a set to lend accounts of, or raise."""
     check_name(name, "name")

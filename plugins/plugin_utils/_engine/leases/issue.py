@@ -13,7 +13,7 @@ from functools import partial
 
 from ..definitions.roles import Role, find_role
 from ..durations import rfc3339
-from ..errors import OpenAICredsError, StoreError, UnreadableError
+from ..errors import OpenAICredsError, StoreError, UnreadableError, unless_done
 from ..journal.making import NotBegun, Unanswered, make
 from ..mount import Mount
 from ..names import random_text, render_template
@@ -61,10 +61,10 @@ def placeholder(mount: Mount, role_name: str, ttl: int | None) -> tuple[Data, li
         if mount.definitions("roles").get(role_name) is not None:
             raise
         duration, renewable = ttl or 0, False
-        warnings.append(f"{error} (a real run fails unless that is done by then)")
+        warnings.append(unless_done(error))
     else:
         if not mount.definitions("config"):
-            warnings.append(f"{mount.unconfigured()} (a real run fails unless that is done by then)")
+            warnings.append(unless_done(mount.unconfigured()))
     return {**unissued(mount.now(), duration, renewable=renewable), **known}, warnings
 
 

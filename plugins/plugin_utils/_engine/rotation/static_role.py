@@ -30,7 +30,7 @@ from ..definitions.static_roles import (
     rotates_after,
 )
 from ..durations import rfc3339
-from ..errors import Conflict, OpenAICredsError, UnreadableError
+from ..errors import Conflict, OpenAICredsError, UnreadableError, unless_done
 from ..journal.owners import GRACE_SECONDS, is_left
 from ..leases.find import Record, adopt, as_issued, find_issued, find_record
 from ..leases.issue import issue_lease, new_lease, unissued
@@ -67,9 +67,7 @@ def write_static_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool,
         mount.check_configured()
         planned = define_static_role(mount, name, defaults=defaults, dry_run=False, **given)
     elif not mount.definitions("config"):
-        return planned._replace(
-            warnings=(*planned.warnings, f"{mount.unconfigured()} (a real run fails unless that is done by then)")
-        )
+        return planned._replace(warnings=(*planned.warnings, unless_done(mount.unconfigured())))
     if dry_run:
         state = read_state(mount, name).value
         return planned._replace(changed=planned.changed or state.current is None)
@@ -225,7 +223,7 @@ def _without_key(name: str) -> OpenAICredsError:
 
 def _not_yet(mount: Mount, error: OpenAICredsError) -> tuple[Data, list[str]]:
     """Return a placeholder for what an earlier task of a dry run would have made, and the warning."""
-    return unissued(mount.now(), 0, renewable=False), [f"{error} (a real run fails unless that is done by then)"]
+    return unissued(mount.now(), 0, renewable=False), [unless_done(error)]
 
 
 def is_due(mount: Mount, role: StaticRole, state: StaticState) -> bool:
