@@ -218,6 +218,30 @@ def test_scanning_by_prefix(store: Store) -> None:
         assert summary(store, prefix).count == len(found), prefix
 
 
+def test_scanning_a_part_of_what_is_kept_together(store: Store) -> None:
+    there = ["a/1-xa", "a/1-xb", "a/1-y", "a/12-xa", "a/123-xa", "b/1-xa", "a/123-0123456789a", "a/123-0123456789b"]
+    store.write(*(Write(path, {}) for path in there))
+    for prefix in ("a/1-", "a/1-x", "a/1-xa", "a/12-", "a/123-", "a/123-x", "a/123-0123456789", "a/2-"):
+        assert paths(store.scan(prefix)) == sorted(path for path in there if path.startswith(prefix)), prefix
+
+
+def test_what_is_due_where_nothing_is_kept_by_the_hour(open_store: OpenStore) -> None:
+    store, now = open_store(), 1_800_000_000
+    dues = {f"claims/{number % 3}-m{number}": now + number * 1000 for number in range(-6, 7)}
+    store.write(*(Write(path, {}, due=due) for path, due in dues.items()))
+    for at in (now - 10**6, now - 6000, now - 1, now, now + 3599, now + 3600, now + 10**6):
+        for seen in (store, open_store()):
+            assert paths(seen.due("claims/", at, tidy=True)) == sorted(
+                path for path, due in dues.items() if due <= at
+            ), at
+    store.write(Write("claims/0-m0", {}, 1, due=now + 10**5))
+    assert "claims/0-m0" not in paths(open_store().due("claims/", now, tidy=True))
+    assert "claims/0-m0" in paths(open_store().due("claims/", now + 10**5, tidy=True))
+    store.delete(*dues)
+    assert paths(open_store().due("claims/", now + 10**6, tidy=True)) == []
+    assert paths(open_store().scan("claims/")) == []
+
+
 def test_a_prefix_reaches_all_the_way_down(store: Store) -> None:
     """The interface says one or more parts, and all whose path begins with the prefix."""
     store.write(Write("a/b/c/d", {}), Write("a/b/c/d2/e-1", {}))

@@ -21,7 +21,7 @@ from surveys import due as due_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import random_text
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_pool
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket, readable
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_group import GROUP_SIZE, place_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
 
@@ -212,6 +212,73 @@ def test_removing_the_last_document_never_takes_a_new_one_along(opened: Opened, 
     assert due_of(opened(), "leases/", DUE)[0].path == late
     opened().write(Write(late, {"n": 2}, 1, DUE + 1))
     opened().delete(late)
+    assert secrets_of(bao, store) == []
+
+
+def ending(store: VaultKVStore, *paths: str) -> None:
+    """Say that documents are about to be deleted."""
+    documents = list(readable(store.read_each(paths)))
+    store.write(*(Write(one.path, one.data, one.version, DUE, ends=True) for one in documents))
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_removing_a_closed_group_never_takes_a_new_document_along(opened: Opened, bao: Bao, count: int) -> None:
+    """What comes after all others were said to end has a secret of its own."""
+    store = opened()
+    paths = a_group(store, count)
+    late = f"{FOLDER}/{place_of(paths[0]).rpartition('/')[2]}{random_text(11)}"  # type: ignore[union-attr]
+    ending(store, *paths)
+    opened().write(Write(late, {"n": 1}, 0, DUE))
+    store.delete(*paths)
+    document = opened().read(late)
+    assert document and document.data == {"n": 1}
+    assert [one.path for one in opened().scan("leases/")] == [late]
+    opened().delete(late)
+    assert secrets_of(bao, store) == []
+
+
+def test_a_group_that_somebody_has_joined_meanwhile_is_not_closed(opened: Opened, bao: Bao) -> None:
+    store = opened()
+    paths = a_group(store, 3)
+    joined = f"{FOLDER}/{place_of(paths[0]).rpartition('/')[2]}{random_text(11)}"  # type: ignore[union-attr]
+    documents = list(readable(store.read_each(paths)))
+    opened().write(Write(joined, {"n": 1}, 0, DUE))
+    store.write(*(Write(one.path, one.data, one.version, DUE, ends=True) for one in documents))
+    store.delete(*paths)
+    assert [one.path for one in opened().scan("leases/")] == [joined]
+    assert len(secrets_of(bao, store)) == 1
+
+
+def test_a_closed_group_of_which_some_stay_keeps_them(opened: Opened, bao: Bao) -> None:
+    """OpenAI may have refused to end them."""
+    store = opened()
+    paths = a_group(store, 3)
+    ending(store, *paths)
+    store.delete(*paths[1:])
+    assert [one.path for one in opened().scan("leases/")] == paths[:1]
+    opened().delete(*paths)
+    assert secrets_of(bao, store) == []
+
+
+def test_nobody_of_a_run_takes_up_a_group_that_has_closed(opened: Opened, bao: Bao) -> None:
+    store = opened()
+    (last,) = a_group(store, 1)
+    ending(store, last)
+    for _unused in range(3):
+        store.write(Write(f"{FOLDER}/{store.new_key(FOLDER, DUE)}", {}, 0, DUE))
+    groups = secrets_of(bao, store)
+    assert len(groups) == 2
+    assert all(name.endswith("-") for name in groups)
+
+
+def test_a_closed_group_with_a_seal_leaves_nothing(opened: Opened, bao: Bao) -> None:
+    store = opened()
+    paths = [f"{FOLDER}/{store.new_key(FOLDER, DUE)}" for _unused in range(GROUP_SIZE)]
+    store.write(*(Write(path, {}, 0, DUE) for path in paths))
+    assert len(secrets_of(bao, store)) == 2
+    ending(opened(), *paths)
+    assert summary(opened(), "leases/").count == GROUP_SIZE
+    opened().delete(*paths)
     assert secrets_of(bao, store) == []
 
 
@@ -449,21 +516,38 @@ def test_one_writer_after_another_fills_the_same_group(opened: Opened, bao: Bao)
 # What is left of what has ended
 
 
-def test_an_ended_document_is_in_no_version_of_its_group(opened: Opened, bao: Bao) -> None:
+def versions_that_show(bao: Bao, store: VaultKVStore, path: str, text: str) -> list[int]:
+    """Return which versions of a secret that Vault still has show a text."""
+    kv, place = bao.client().secrets.kv.v2, f"{base_of(store)}/{path}"
+    versions = kv.read_secret_metadata(place, mount_point="secret")["data"]["versions"]
+    shown = []
+    for version in map(int, versions):
+        found = kv.read_secret_version(place, version=version, mount_point="secret", raise_on_deleted_version=False)
+        if text in json.dumps(found):
+            shown.append(version)
+    return shown
+
+
+@pytest.mark.parametrize("before", ["alone", "later joined by others", "written with others at once"])
+def test_an_ended_document_is_in_no_version_of_its_group(opened: Opened, bao: Bao, before: str) -> None:
     store, marker = opened(), secrets.token_hex(12)
-    first, *others = a_group(store, 4)
-    key_path = f"{FOLDER}/{first.rpartition('/')[2].partition('-')[0]}-{random_text(11)}"
-    store.write(Write(key_path, {"api_key": marker}, 0, DUE))
-    store.write(Write(key_path, {"ending": 1}, 1, DUE))
-    store.delete(key_path)
-    kv, path = bao.client().secrets.kv.v2, f"{base_of(store)}/{first.rpartition('-')[0]}-"
-    versions = kv.read_secret_metadata(path, mount_point="secret")["data"]
-    assert list(versions["versions"]) == [str(versions["current_version"])]
-    for version in range(1, versions["current_version"] + 1):
-        try:
-            text = json.dumps(kv.read_secret_version(path, version=version, raise_on_deleted_version=False))
-        except hvac.exceptions.InvalidPath:
-            continue
-        assert (marker in text) is False
-    store.delete(first, *others)
+    path = f"{FOLDER}/{store.new_key(FOLDER, DUE)}"
+    group = str(place_of(path))
+    others = [f"{group}{random_text(11)}" for _unused in range(3)]
+    ended = Write(path, {"api_key": marker}, 0, DUE)
+    if before == "written with others at once":
+        store.write(ended, *(Write(other, {}, 0, DUE) for other in others))
+    else:
+        store.write(ended)
+    # Renewed while it is the only one: its versions show nothing that is not in the newest.
+    store.write(Write(path, {"api_key": marker}, 1, DUE))
+    shown = versions_that_show(bao, store, group, marker)
+    assert (2 in shown) is True
+    if before == "later joined by others":
+        store.write(*(Write(other, {}, 0, DUE) for other in others))
+    store.write(Write(path, {"ending": 1}, 2, DUE, ends=True))
+    store.delete(path)
+    if before != "alone":
+        assert versions_that_show(bao, store, group, marker) == []
+        store.delete(*others)
     assert secrets_of(bao, store) == []

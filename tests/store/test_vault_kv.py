@@ -25,6 +25,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store imp
     vault_traffic,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_content import due_text
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
 
 if t.TYPE_CHECKING:
@@ -309,10 +310,49 @@ def test_a_write_that_is_refused_hides_no_document(opened: Opened, version: int,
     assert [one.path for one in due_of(store, "a/", 1)] == ["a/x"]  # type: ignore[union-attr]
 
 
+def test_what_is_not_due_is_not_listed(opened: Opened, proxy: Proxy, bao: Bao) -> None:
+    """Claims of runs that nobody sees may be many; those of the own machine are listed by themselves."""
+    store, now = opened(), int(time.time())
+    others = [f"claims/{number % 5}-m{number}" for number in range(50)]
+    store.write(*(Write(path, {}, 0, now + 86400) for path in others), Write("claims/7-own", {}, 0, now + 86400))
+    store.write(Write("claims/3-due", {}, 0, now - 3600))
+    store = opened()
+    store.check_rights()
+    proxy.seen.clear()
+    assert [one.path for one in store.due("claims/", now, tidy=True)] == ["claims/3-due"]
+    assert [one.path for one in store.scan("claims/7-own")] == ["claims/7-own"]
+    lists = [request for request, _headers in proxy.seen if "list=true" in request]
+    assert len(lists) == 3, lists  # the hours, the one that is due, the own machine's
+    assert len(proxy.seen) == 5
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_name_of_a_time_that_a_crash_has_left_goes_when_its_time_has_come(
+    opened: Opened, bao: Bao, is_there: bool
+) -> None:
+    store, now = opened(), int(time.time())
+    if is_there:
+        store.write(Write("claims/3-x", {}, 0, now + 86400))
+    base = f"{base_of(store)}/claims/.due"
+    name = f"{base}/{bucket(now - 10)}/3-x.{due_text(now - 10)}"
+    kv = bao.client().secrets.kv.v2
+    kv.create_or_update_secret(name, {}, mount_point="secret")
+    assert list(opened().due("claims/", now, tidy=False)) == []
+    assert list(opened().due("claims/", now - 11, tidy=True)) == []
+    assert len(kv.list_secrets(base, "secret")["data"]["keys"]) == 1 + is_there
+    assert list(opened().due("claims/", now, tidy=True)) == []
+    if is_there:
+        # It is beside a document that is there, and goes when that has gone.
+        assert [one.path for one in opened().due("claims/", now + 86400, tidy=True)] == ["claims/3-x"]
+        opened().delete("claims/3-x")
+        assert list(opened().due("claims/", now, tidy=True)) == []
+    with pytest.raises(hvac.exceptions.InvalidPath):
+        kv.list_secrets(base, "secret")
+
+
 @pytest.mark.parametrize("count", [1, 60])
-def test_ending_what_is_due_takes_five_requests_for_a_group(opened: Opened, proxy: Proxy, count: int) -> None:
-    """To read it, to keep no older version, to mark its documents, to close it and to destroy it: no more, since there may be
-    many."""
+def test_ending_what_is_due_takes_three_requests_for_a_group(opened: Opened, proxy: Proxy, count: int) -> None:
+    """To read it, to mark its documents, which closes it, and to destroy it: no more, since there may be many."""
     now, folder = int(time.time()), f"leases/{bucket(int(time.time()))}"
     store = opened()
     paths = [f"{folder}/{store.new_key(folder, now)}" for _unused in range(count)]
@@ -323,10 +363,10 @@ def test_ending_what_is_due_takes_five_requests_for_a_group(opened: Opened, prox
     proxy.seen.clear()
     documents = list(store.survey("leases/", now, tidy=True).due)
     assert sorted(one.path for one in documents) == sorted(paths)
-    store.write(*(Write(one.path, lease, one.version, now) for one in documents))
+    store.write(*(Write(one.path, lease, one.version, now, ends=True) for one in documents))
     store.delete(*paths)
     asked = [request.split()[0] for request, _headers in proxy.seen if "list=true" not in request]
-    assert asked == ["GET", "POST", "POST", "POST", "DELETE"]
+    assert asked == ["GET", "POST", "DELETE"]
 
 
 def test_what_has_been_deleted_since_it_was_read_is_no_defect(opened: Opened) -> None:

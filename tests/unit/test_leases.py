@@ -310,7 +310,8 @@ def test_many_issues_do_not_use_up_file_descriptors(lab: Lab, mount: Mount) -> N
     before = len(os.listdir("/proc/self/fd"))
     issue_several(mount, "my-role", None, 30)
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) < before + 5
+    # Connections are kept, at most as many as there are calls at once. A leak would be one for each lease.
+    assert len(os.listdir("/proc/self/fd")) <= before + 16
 
 
 def test_a_placeholder_is_none_and_changes_nothing(lab: Lab, mount: Mount, on_disk: OnDisk) -> None:

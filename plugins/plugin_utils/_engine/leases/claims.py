@@ -4,8 +4,8 @@
 
 """Claims: which leases belong to which run.
 
-    claims/<machine>-<run>_shared_<what>    the lease that the processes of a run share
-    claims/<machine>-<run>_<random>         the lease of one evaluation
+    claims/<number>-<machine><run>_shared_<what>    the lease that the processes of a run share
+    claims/<number>-<machine><run>_<random>         the lease of one evaluation
 
 A claim is the intent of the lease, which stays behind when the lease is on record. So the leases of a run are found and ended
 when it is over, also if the run could not do that itself (see run_end, cleanup). Those of one machine are kept together, since
@@ -23,14 +23,16 @@ import typing as t
 
 from ..errors import Conflict, UnreadableError
 from ..mount import Mount
-from ..names import random_text
+from ..names import base36, random_text
 from ..run.processes import Process, is_running, this_process
 from ..store.base import Stored, Write, refuse_unreadable
 from .intents import CLAIMS, Claim, Failure, Intent, intents_in
 from .lease import Lease, read_leases
 
 #: So many machines, and those that share a number with them, have their claims apart.
-_MACHINES = 128
+_MACHINES = 1024
+#: While its lease is being issued a claim is due within so many seconds, also by a clock that is somewhat ahead.
+_ISSUE_SECONDS = 3600
 #: A claim of a run that cannot be seen from here is forgotten when its lease has ended for so long.
 _FORGET_SECONDS = 86400
 
@@ -49,13 +51,17 @@ def claims_of(
     mount: Mount, run: Process, unreadable: t.Callable[[UnreadableError], object] = refuse_unreadable
 ) -> list[Stored[Intent]]:
     """Return the claims of a run."""
-    found = intents_in(mount.store.scan(_machine(run)), unreadable)
-    return [claim for claim in found if claim.path.startswith(_prefix(run))]
+    return list(intents_in(mount.store.scan(_prefix(run)), unreadable))
 
 
 def claims_of_this_machine() -> str:
-    """Return the beginning of the paths of the claims of this machine's runs, which are kept together."""
+    """Return the beginning of the paths of the claims of this machine's runs."""
     return _machine(this_process())
+
+
+def claims_of_issues(mount: Mount, unreadable: t.Callable[[UnreadableError], object]) -> t.Iterator[Stored[Intent]]:
+    """Yield the claims whose leases may not be on record yet. Others are due after their lease has ended (see look_later)."""
+    return intents_in(mount.store.due(CLAIMS, mount.now() + _ISSUE_SECONDS, tidy=False), unreadable)
 
 
 def claims_to_look_at(
@@ -63,9 +69,9 @@ def claims_to_look_at(
 ) -> list[Stored[Intent]]:
     """Return the claims of runs of this machine, and those of others that are due."""
     machine = this_process()["machine"]
-    kept_together = intents_in(mount.store.scan(claims_of_this_machine()), unreadable)
-    own = (claim for claim in kept_together if t.cast(Claim, claim.value.claim).run["machine"] == machine)
-    due = intents_in(mount.store.survey(CLAIMS, now, tidy=tidy).due, unreadable)
+    found = intents_in(mount.store.scan(claims_of_this_machine()), unreadable)
+    own = (claim for claim in found if t.cast(Claim, claim.value.claim).run["machine"] == machine)
+    due = intents_in(mount.store.due(CLAIMS, now, tidy=tidy), unreadable)
     return list({claim.path: claim for found in (own, due) for claim in found}.values())
 
 
@@ -140,8 +146,8 @@ def _last_use(claim: Intent) -> int:
 
 
 def _machine(run: Process) -> str:
-    number = int(_digest(run["machine"]), 16) % _MACHINES
-    return f"{CLAIMS}{number:02x}-"
+    machine = _digest(run["machine"])
+    return f"{CLAIMS}{base36(int(machine, 16) % _MACHINES, 2)}-{machine}"
 
 
 def _prefix(run: Process) -> str:

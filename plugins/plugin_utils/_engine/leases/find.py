@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import typing as t
 
 from ..durations import rfc3339
@@ -13,7 +14,8 @@ from ..errors import Conflict, OpenAICredsError, UnreadableError, quoted
 from ..journal.things import Thing
 from ..mount import Mount
 from ..store.base import Data, Stored, refuse_unreadable
-from .intents import CLAIMS, INTENTS, Intent, intents_in
+from .claims import claims_of_issues
+from .intents import INTENTS, Intent, intents_in
 from .lease import ISSUED_VERSION, LEASES, Lease, lease_path, leases_in, read_leases
 from .refusal import RefusedLease, all_refusals, find_refusal
 
@@ -155,7 +157,5 @@ def active_records(mount: Mount, lease_ids: t.Iterable[str]) -> list[Record]:
 
 def _issuing(mount: Mount, unreadable: OnUnreadable) -> t.Iterator[Stored[Intent]]:
     """Yield intents of leases that may not be on record yet."""
-    for folder in (INTENTS, CLAIMS):
-        for intent in intents_in(mount.store.scan(folder), unreadable):
-            if intent.value.lease:
-                yield intent
+    intents = intents_in(mount.store.scan(INTENTS), unreadable)
+    yield from (one for one in itertools.chain(intents, claims_of_issues(mount, unreadable)) if one.value.lease)

@@ -121,7 +121,8 @@ class Lease:
 
     def write(self, version: int = 0, *, due: int | None = None) -> Write:
         """Return the write of its document over a version. due is given if it stands in the lease's name."""
-        return Write(lease_path(self.lease_id), self.stored(), version, self.due if due is None else due)
+        ends = self.ending is not None
+        return Write(lease_path(self.lease_id), self.stored(), version, self.due if due is None else due, ends)
 
     def for_ending(self, owner: Owner | None) -> Lease:
         """Return it as it stands on record when its end has begun: nobody is given the key any more."""

@@ -48,7 +48,7 @@ class RefusedLease:
             "refusal": dataclasses.asdict(self.refusal),
             "ending": dataclasses.asdict(self.ending) if self.ending else None,
         }
-        return Write(refusal_path(self.lease.lease_id), data, version)
+        return Write(refusal_path(self.lease.lease_id), data, version, ends=self.ending is not None)
 
 
 def refusal_path(lease_id: str) -> str:

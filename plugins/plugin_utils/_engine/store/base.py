@@ -112,13 +112,15 @@ def _types(hint: t.Any) -> t.Iterator[type]:
 class Write:
     """A document to be written if its stored version is still version; 0 means that it must not exist.
 
-    due is the Unix time at which somebody has to look at the document; it can be asked for without opening it.
+    due is the Unix time at which somebody has to look at the document; it can be asked for without opening it. ends says that
+    the document is about to be deleted, so that nothing new need be kept together with it.
     """
 
     path: str
     data: Data
     version: int = 0
     due: int = 0
+    ends: bool = False
 
 
 @dataclasses.dataclass
@@ -200,12 +202,17 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def scan(self, prefix: str) -> t.Iterator[Found]:
-        """Yield the documents whose path begins with a prefix that ends in /, or in the - that ends what is kept together."""
+        """Yield the documents whose path begins with a prefix that ends in /, or after the - of what is kept together."""
 
     @abc.abstractmethod
     def survey(self, prefix: str, now: int, *, tidy: bool) -> Survey:
         """Return what is due now (Unix time) below a prefix, without opening what is not; tidy away what crashes have
         left and nobody would miss."""
+
+    def due(self, folder: str, now: int, *, tidy: bool) -> t.Iterator[Found]:
+        """Yield what is due now (Unix time) in a folder whose documents do not belong into one by the hour, each of which
+        is due at some time; tidy as survey does."""
+        return self.survey(folder, now, tidy=tidy).due
 
     def prepare(self, writes: int) -> None:  # noqa: B027 - most backends need not
         """Hear that so many writes will follow soon. A backend may get ready for them meanwhile."""

@@ -10,8 +10,8 @@
     <folder>/<group>-.<random>                 nothing; it says that a seal beside it does not hold any more
 
 A group that has a seal and nothing else beside it need not be opened to know what is due. All others are opened, so a group
-that is written often needs no seal. Whoever changes a sealed group first puts a name beside the seal, which no other write
-ever uses, and then the group. Whoever seals it lists what is beside it, then changes the group to say so, which refuses all
+that is written often needs no seal. Whoever changes what the seal of a group says first puts a name beside the seal, which no
+other write ever uses, and then changes the group. Whoever seals it lists what is beside it, then changes the group to say so, which refuses all
 writes that are under way, then puts the seal, and then removes what he has listed. So whatever is interrupted, or comes too
 late, leaves a group that is opened.
 
@@ -19,8 +19,12 @@ A write is a compare-and-set of the whole secret, and made again on top of what 
 it. Each has a mark, which the group keeps for a while and each of its documents for longer, so that a write whose answer
 got lost is found below later ones.
 
-A group that loses its last document is written once more, empty, and then removed with all its versions. Nobody adds to an
-empty group, nor makes one again that has gone, so that removing it can never take a document along.
+A group that loses its last document is written once more, empty, and then removed with all its versions. One whose documents
+are all about to be deleted is closed by the write that says so, and removed as it is. Nobody adds to an empty or a closed group,
+nor makes one again that has gone, so that removing it can never take a document along.
+
+Vault keeps older versions of a group until it is told not to, before the first write that changes which documents there are:
+until then an older version shows nothing that is not there any more.
 """
 
 from __future__ import annotations
@@ -37,9 +41,11 @@ import typing as t
 
 from ..errors import Conflict, StoreError, UnreadableError
 from ..names import random_text
+from ..run.threads import concurrently
 from .base import Data, Document, Write
 from .vault_content import DUE_DIGITS, WRITES, due_text, pack, unpack
 from .vault_engine import KVEngine
+from .vault_http import CONCURRENCY
 
 #: How many documents a group is filled with, and how many it takes when several writers fill it at once.
 GROUP_SIZE = 64
@@ -50,18 +56,21 @@ _CACHED = 64
 #: After it was overtaken, a write waits for up to so many seconds.
 _WAIT = 0.015
 _MARK_LENGTH = 8
+#: How long the name of a group is at the least.
+SHORTEST_GROUP = 3
 #: The last part of the path of a document that may be in a group, as new_key of either store makes it.
-_MEMBER = re.compile(r"[0-9a-z]{3,12}-[0-9a-z]{11,12}", re.ASCII)
+_MEMBER = re.compile(rf"[0-9a-z]{{{SHORTEST_GROUP},12}}-[0-9a-z]{{11,12}}", re.ASCII)
 _SEAL = re.compile(rf"([0-9a-z]{{{DUE_DIGITS}}})\.([0-9]+)\.[0-9a-z]+", re.ASCII)
 
 
 class Entry(t.NamedTuple):
-    """A document of a group; writes are the marks of its last writes."""
+    """A document of a group; writes are the marks of its last writes, ends says that it is about to be deleted."""
 
     data: Data
     version: int
     due: int
     writes: list[str]
+    ends: bool
 
 
 class Group(t.NamedTuple):
@@ -77,6 +86,10 @@ class Group(t.NamedTuple):
     #: The marks of the last writes.
     writes: list[str]
     size: int = 0
+    #: Whether all its documents are about to be deleted, and nothing may be added any more.
+    closed: bool = False
+    #: Whether Vault keeps only the newest version.
+    limited: bool = False
 
     def documents(self) -> t.Iterator[tuple[Document, int]]:
         """Yield the documents, and when each is due."""
@@ -86,15 +99,15 @@ class Group(t.NamedTuple):
     @property
     def due(self) -> int:
         """When the first document is due."""
-        return min((entry.due for entry in self.entries.values()), default=0)
+        return _first_due(self.entries)
 
     def has_room(self) -> bool:
         """Say whether the group is to be filled further."""
-        return 0 < len(self.entries) < GROUP_SIZE and self.size < _FULL_BYTES
+        return not self.closed and 0 < len(self.entries) < GROUP_SIZE and self.size < _FULL_BYTES
 
     def takes(self, count: int) -> bool:
         """Say whether so many documents may be added."""
-        return len(self.entries) + count <= _MOST and self.size < _FULL_BYTES
+        return not self.closed and len(self.entries) + count <= _MOST and self.size < _FULL_BYTES
 
 
 def place_of(path: str) -> str | None:
@@ -160,7 +173,9 @@ class Groups:
                 for write in here:
                     key = write.path[len(place) :]
                     before = entries[key].writes if key in entries else []
-                    entries[key] = Entry(write.data, write.version + 1, write.due, [*before, mark][-WRITES:])
+                    entries[key] = Entry(
+                        write.data, write.version + 1, write.due, [*before, mark][-WRITES:], write.ends
+                    )
                 with contextlib.suppress(Conflict):
                     return elsewhere, self._change(group, entries, mark), met
                 # A group that has begun may have ended meanwhile, and then does not begin again.
@@ -181,6 +196,9 @@ class Groups:
                         self.remove(group, [])
                     return gone, group is None or not group.entries
                 kept = {key: entry for key, entry in group.entries.items() if key not in keys}
+                if group.closed and not kept:
+                    self.remove(group, [])
+                    return gone, True
                 with contextlib.suppress(Conflict):
                     group = self._change(group, kept, secrets.token_urlsafe(6))
                     if not kept:
@@ -190,47 +208,59 @@ class Groups:
 
     def remove(self, ended: Group, listed: t.Sequence[str]) -> None:
         """Remove a group that has ended, with all its versions and with what is beside it."""
-        self._engine.destroy(ended.place)
+        self._destroy([ended.place, *_names_beside(ended, listed)])
         self._cache.pop(ended.place, None)
-        for name in dict.fromkeys([*ended.beside, *listed]):
-            self.remove_name(ended.place, name)
 
-    def remove_name(self, place: str, name: str) -> None:
-        """Remove what is beside a group."""
-        self._engine.destroy(f"{place}.{name}")
+    def _destroy(self, paths: t.Sequence[str]) -> None:
+        for _unused in concurrently(self._engine.destroy, paths, CONCURRENCY):
+            pass
 
     def seal(self, group: Group, listed: t.Sequence[str]) -> None:
         """Seal a group that was read after the names beside it were listed, unless somebody changes it at the same time."""
         with self._locks[group.place], contextlib.suppress(Conflict):
-            sealed = self._put(group._replace(seal=_new_seal(group.entries), beside=[]), limit=group.version == 1)
+            sealed = self._put(group._replace(seal=_new_seal(group.entries), beside=[]), limit=not group.limited)
             self._put_name(group.place, sealed.seal)
-            for name in dict.fromkeys([*listed, *group.beside, *filter(None, [group.seal])]):
-                self.remove_name(group.place, name)
+            self._destroy(_names_beside(group, listed))
 
     def _change(self, group: Group, entries: dict[str, Entry], mark: str) -> Group:
-        """Make entries what a group holds."""
+        """Make entries what a group holds, and let nobody add to it if all of them end."""
         beside, seal = list(group.beside), ""
-        if group.seal:
+        if group.seal and read_seal([group.seal]) == (_first_due(entries), len(entries)):
+            seal = group.seal
+        elif group.seal:
             unsealed = random_text(_MARK_LENGTH)
             self._put_name(group.place, unsealed)
             beside += [group.seal, unsealed]
         elif not beside and len(entries) >= GROUP_SIZE and all(entry.due for entry in entries.values()):
             seal = _new_seal(entries)
-        changed = Group(group.place, group.version, entries, seal, beside, [*group.writes, mark][-WRITES:], group.size)
+        is_new_seal = seal != group.seal
         # One that ends is removed in a moment, with all its versions.
-        changed = self._put(changed, limit=group.version == 1 and bool(entries))
-        if seal:
+        limit = bool(group.version and entries) and not group.limited and entries.keys() != group.entries.keys()
+        changed = self._put(
+            group._replace(
+                entries=entries,
+                seal=seal,
+                beside=beside,
+                writes=[*group.writes, mark][-WRITES:],
+                closed=group.closed or all(entry.ends for entry in entries.values()),
+            ),
+            limit=limit,
+        )
+        if seal and is_new_seal:
             self._put_name(group.place, seal)
         return changed
 
     def _put(self, group: Group, *, limit: bool) -> Group:
         if limit:
             self._keep_one_version(group)
+            group = group._replace(limited=True)
         data = json.dumps(
             {
                 "documents": {key: entry._asdict() for key, entry in group.entries.items()},
                 "seal": group.seal,
                 "beside": group.beside,
+                "closed": group.closed,
+                "limited": group.limited,
             }
         )
         fields = pack(data, group.due, group.writes)
@@ -278,10 +308,11 @@ class Groups:
         try:
             entries = {key: Entry(**entry) for key, entry in content.data["documents"].items()}
             seal, beside = str(content.data["seal"]), list(content.data["beside"])
+            closed, limited = bool(content.data["closed"]), bool(content.data["limited"])
         except (KeyError, TypeError, AttributeError):
             raise UnreadableError(f"kv_path: {shown} does not hold documents of this store") from None
         size = len(secret["data"]["data"])
-        return Group(place, content.version, entries, seal, beside, list(content.writes), size)
+        return Group(place, content.version, entries, seal, beside, list(content.writes), size, closed, limited)
 
     def _remember(self, place: str, secret: Data) -> None:
         self._cache[place] = secret
@@ -308,6 +339,15 @@ def _sort(group: Group, writes: t.Sequence[Write]) -> tuple[list[Write], list[Wr
     return here, elsewhere, None
 
 
+def _names_beside(group: Group, listed: t.Sequence[str]) -> list[str]:
+    """Return the secrets that are known to be beside a group, some of which were listed."""
+    names = [*listed, *group.beside, *filter(None, [group.seal])]
+    return [f"{group.place}.{name}" for name in dict.fromkeys(names)]
+
+
+def _first_due(entries: t.Mapping[str, Entry]) -> int:
+    return min((entry.due for entry in entries.values()), default=0)
+
+
 def _new_seal(entries: t.Mapping[str, Entry]) -> str:
-    due = min(entry.due for entry in entries.values())
-    return f"{due_text(due)}.{len(entries)}.{random_text(_MARK_LENGTH)}"
+    return f"{due_text(_first_due(entries))}.{len(entries)}.{random_text(_MARK_LENGTH)}"

@@ -22,14 +22,14 @@ import typing as t
 from ..errors import Conflict, StoreError, UnreadableError
 from ..names import random_text
 from ..run.threads import concurrently
-from .base import Document, Found, Store, Survey, Write
+from .base import Document, Found, Store, Survey, Write, bucket
 from .combining import Combiner
-from .vault_content import DUE_DIGITS, due_text
+from .vault_content import DUE_DIGITS
 from .vault_engine import Connect, KVEngine
-from .vault_group import GROUP_SIZE, Group, Groups, place_of, read_seal
+from .vault_group import GROUP_SIZE, SHORTEST_GROUP, Group, Groups, place_of, read_seal
 from .vault_http import CONCURRENCY
 from .vault_pool import Pool
-from .vault_single import Singles
+from .vault_single import DUE_FOLDER, Singles, document_in
 
 #: How many secrets are read ahead of whoever takes them.
 _AHEAD = 64
@@ -43,26 +43,30 @@ _DUE_NAME = re.compile(rf"([0-9a-z_-]+)\.([0-9a-z]{{{DUE_DIGITS}}})", re.ASCII)
 _Dated = tuple[Document, int]
 
 
+class _DueName(t.NamedTuple):
+    """A secret whose name says when a document is due."""
+
+    due: int
+    secret: str
+
+
 @dataclasses.dataclass(frozen=True)
 class _Listing:
-    """What is in a folder: folders, groups and what is beside them, single documents and when each is due at the earliest."""
+    """What is in a folder: folders, groups and what is beside them, the paths of single documents and the names that tell when
+    each is due."""
 
     folder: str
     folders: list[str] = dataclasses.field(default_factory=list)
     groups: set[str] = dataclasses.field(default_factory=set)
     beside: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     singles: set[str] = dataclasses.field(default_factory=set)
-    dues: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    dues: dict[str, list[_DueName]] = dataclasses.field(default_factory=dict)
 
-    def left(self, now: int) -> t.Iterator[str]:
-        """Yield what crashes have left: names beside groups that are not there, and times that have come of documents that
-        are not there. A time that has not come may belong to a document that is just being written."""
+    def left(self) -> t.Iterator[str]:
+        """Yield what crashes have left: names beside groups that are not there."""
         for name, suffixes in self.beside.items():
             if name not in self.groups:
                 yield from (f"{self.folder}{name}.{suffix}" for suffix in suffixes)
-        for name, dues in self.dues.items():
-            if name not in self.singles:
-                yield from (f"{self.folder}{name}.{due_text(due)}" for due in dues if due <= now)
 
 
 class VaultKVStore(Store):
@@ -150,6 +154,8 @@ class VaultKVStore(Store):
             return [outcome for change in changes for outcome in self._write_group(place, [change])]
         if new:
             self._pool.written(place, new, has_room=group is not None and group.has_room(), met=met)
+        if group and group.closed:
+            self._pool.ended(place)
         return [[write for write in change if write in alone] for change in changes]
 
     def delete(self, *paths: str) -> None:
@@ -173,26 +179,28 @@ class VaultKVStore(Store):
         return [[path for path in removal if path in gone] for removal in removals]
 
     def scan(self, prefix: str) -> t.Iterator[Found]:
-        folder, slash, _group = prefix.rpartition("/")
-        listings = list(self._listed(f"{folder}{slash}"))
-        groups = [path for one in listings for name in one.groups if (path := f"{one.folder}{name}").startswith(prefix)]
-        for opened in self._open(groups):
+        folder, slash, name = prefix.rpartition("/")
+        group, dash, _key = name.partition("-")
+        listings = [] if dash and len(group) < SHORTEST_GROUP else list(self._listed(f"{folder}{slash}"))
+        if dash:
+            listings.append(self._list(f"{folder}{slash}{group}-/"))
+        groups = [f"{one.folder}{name}" for one in listings for name in one.groups]
+        for opened in self._open([place for place in groups if place.startswith(prefix) or prefix.startswith(place)]):
             if isinstance(opened, UnreadableError):
                 yield opened
             else:
-                yield from (document for document, _due in opened.documents())
-        singles = [
-            path for one in listings for name in one.singles if (path := f"{one.folder}{name}").startswith(prefix)
-        ]
-        for found in self._read_singles(singles):
+                yield from (document for document, _due in opened.documents() if document.path.startswith(prefix))
+        singles = dict.fromkeys(path for one in listings for path in one.singles if path.startswith(prefix))
+        for found in self._read_singles(list(singles)):
             yield found if isinstance(found, UnreadableError) else found[0]
 
     def survey(self, prefix: str, now: int, *, tidy: bool) -> Survey:
         survey = Survey()
         to_open: dict[str, list[str]] = {}
-        to_read: list[str] = []
+        singles: set[str] = set()
+        dues: dict[str, list[_DueName]] = {}
         left: list[str] = []
-        for listing in self._listed(prefix):
+        for listing in self._listed(prefix, with_dues=True):
             for name in listing.groups:
                 beside = listing.beside.get(name, [])
                 sealed = read_seal(beside)
@@ -200,18 +208,43 @@ class VaultKVStore(Store):
                     survey.add_later(*sealed)
                 else:
                     to_open[f"{listing.folder}{name}"] = beside
-            for name in listing.singles:
-                due = min(listing.dues.get(name, [0]))
-                if due > now:
-                    survey.add_later(due)
-                else:
-                    to_read.append(f"{listing.folder}{name}")
-            left += listing.left(now)
+            singles |= listing.singles
+            for path, names in listing.dues.items():
+                dues.setdefault(path, []).extend(names)
+            left += listing.left()
+        to_read: list[str] = []
+        for path in singles:
+            due = min(dues[path]).due if path in dues else 0
+            if due > now:
+                survey.add_later(due)
+            else:
+                to_read.append(path)
         if tidy:
-            self._tidy(self._engine.destroy, left)
+            self._tidy(self._engine.destroy, [*left, *_of_none(dues, singles, now)])
         found = itertools.chain(self._survey_groups(to_open, now, tidy), self._read_singles(to_read))
         survey.due = survey.sort(found, now)
         return survey
+
+    def due(self, folder: str, now: int, *, tidy: bool) -> t.Iterator[Found]:
+        tree, hour = f"{folder}{DUE_FOLDER}", f"{bucket(now)}/"
+        dues: dict[str, list[_DueName]] = {}
+        for listing in concurrently(
+            self._list, [f"{tree}{one}" for one in self._engine.names(tree) if one <= hour], _LISTS
+        ):
+            for path, names in listing.dues.items():
+                dues.setdefault(path, []).extend(one for one in names if one.due <= now)
+        there: set[str] = set()
+        for found in self._read_singles([path for path, names in dues.items() if names]):
+            if isinstance(found, UnreadableError):
+                # It is not known which one it is, so what its name tells stays, as that of all others does.
+                tidy = False
+                yield found
+                continue
+            there.add(found[0].path)
+            if found[1] <= now:
+                yield found[0]
+        if tidy:
+            self._tidy(self._engine.destroy, list(_of_none(dues, there, now)))
 
     def _survey_groups(
         self, to_open: dict[str, list[str]], now: int, tidy: bool
@@ -236,7 +269,7 @@ class VaultKVStore(Store):
         seen, beside = one
         group = self._groups.load(seen.place)
         # Its version says that nobody has written since the names were listed and it was read.
-        if group and group.version == seen.version and group.entries:
+        if group and group.version == seen.version and group.entries and not group.closed:
             self._groups.seal(group, beside)
 
     def _tidy(self, tidy: t.Callable[[t.Any], None], what: t.Sequence[t.Any]) -> None:
@@ -293,18 +326,19 @@ class VaultKVStore(Store):
     def check_rights(self) -> None:
         self._engine.check_rights(f"checks/{random_text(16)}")
 
-    def _listed(self, prefix: str) -> t.Iterator[_Listing]:
-        """Yield what is in a folder and in those below it."""
+    def _listed(self, prefix: str, *, with_dues: bool = False) -> t.Iterator[_Listing]:
+        """Yield what is in a folder and in those below it; of when documents are due what is beside them, or all of it."""
         folders = [prefix]
         while folders:
             deeper: list[str] = []
             for listing in concurrently(self._list, folders, _LISTS):
-                deeper += (f"{listing.folder}{name}" for name in listing.folders)
+                deeper += (f"{listing.folder}{name}" for name in listing.folders if with_dues or name != DUE_FOLDER)
                 yield listing
             folders = deeper
 
     def _list(self, folder: str) -> _Listing:
         listing = _Listing(folder)
+        above, _due_folder, _hour = folder.partition(DUE_FOLDER)
         for name in self._engine.names(folder):
             if name.endswith("/"):
                 listing.folders.append(name)
@@ -313,10 +347,19 @@ class VaultKVStore(Store):
             elif match := _BESIDE.fullmatch(name):
                 listing.beside.setdefault(match[1], []).append(match[2])
             elif match := _DUE_NAME.fullmatch(name):
-                listing.dues.setdefault(match[1], []).append(int(match[2], 36))
+                due = _DueName(int(match[2], 36), f"{folder}{name}")
+                listing.dues.setdefault(f"{above}{match[1]}", []).append(due)
             else:
-                listing.singles.add(name)
+                listing.singles.add(document_in(f"{folder}{name}"))
         return listing
+
+
+def _of_none(dues: t.Mapping[str, t.Sequence[_DueName]], there: t.Container[str], now: int) -> t.Iterator[str]:
+    """Yield names that tell when documents are due that are not there, once that time has come: until then the document may be
+    just being written."""
+    for path, names in dues.items():
+        if path not in there:
+            yield from (one.secret for one in names if one.due <= now)
 
 
 def _together(paths: t.Iterable[str]) -> list[tuple[str | None, list[str]]]:

@@ -4,8 +4,10 @@
 
 """Documents that have a secret of their own in a KV engine.
 
-    <path>          the document
-    <path>.<due>    nothing; its name says when the document beside it is due, unless that is at any time
+    <path>                             the document
+    <path>.<due>                       nothing; its name says when the document beside it is due, unless that is at any time
+    <folder>/<group>-/<key>            the document <folder>/<group>-<key>, so that those kept together can be listed alone
+    <folder>/.due/<hour>/<name>.<due>  nothing; when such a document is due, so that what is due can be listed alone
 
 A request that may have been made is made again, so each write has a mark, and a document keeps the marks of its last
 writes: one that was refused for its version is a success if its mark is there, also below what others have written since.
@@ -22,9 +24,13 @@ import secrets
 import typing as t
 
 from ..errors import Conflict
-from .base import Document, Write
+from .base import Document, Write, bucket
 from .vault_content import WRITES, due_text, pack, unpack
 from .vault_engine import KVEngine
+from .vault_group import place_of
+
+#: The folder, below that of documents that are kept together but not in one secret, which tells when they are due.
+DUE_FOLDER = ".due/"
 
 
 class _Seen(t.NamedTuple):
@@ -45,10 +51,10 @@ class Singles:
 
     def read(self, path: str) -> tuple[Document, int] | None:
         """Return a document and when it is due, or None."""
-        secret = self._engine.read(path)
+        secret = self._engine.read(secret_of(path))
         if secret is None:
             return None
-        content = unpack(secret, self._engine.shown(path))
+        content = unpack(secret, self._engine.shown(secret_of(path)))
         self._seen[path] = _Seen(content.version, content.due, content.writes)
         return Document(path, content.data, content.version), content.due
 
@@ -56,7 +62,7 @@ class Singles:
         """Write a document if it still has the version that is expected, else raise Conflict."""
         seen = self._look(write.path, write.version) if write.version else None
         if write.version and (seen is None or seen.version != write.version):
-            raise self._engine.changed(write.path)
+            raise self._engine.changed(secret_of(write.path))
         before = seen.due if seen else None
         old = _due_path(write.path, before) if before is not None else None
         new = _due_path(write.path, write.due)
@@ -88,7 +94,7 @@ class Singles:
         mark = secrets.token_urlsafe(6)
         writes = (*before, mark)[-WRITES:]
         try:
-            self._engine.put(write.path, pack(json.dumps(write.data), write.due, writes), write.version)
+            self._engine.put(secret_of(write.path), pack(json.dumps(write.data), write.due, writes), write.version)
         except Conflict:
             # It may be this very write, made by a request whose answer got lost; and others may have written on top of it.
             self._seen.pop(write.path, None)
@@ -102,7 +108,7 @@ class Singles:
     def delete(self, path: str) -> None:
         """Remove a document and the name of its time."""
         seen = self._look(path)
-        self._engine.destroy(path)
+        self._engine.destroy(secret_of(path))
         self._seen.pop(path, None)
         name = _due_path(path, seen.due) if seen else None
         if name is not None:
@@ -123,6 +129,22 @@ class Singles:
             self._engine.put(path, {}, 0)
 
 
+def secret_of(path: str) -> str:
+    """Return the path of the secret that holds a document."""
+    folder, slash, name = path.rpartition("/")
+    group, dash, key = name.partition("-")
+    return f"{folder}{slash}{group}-/{key}" if dash and place_of(path) is None else path
+
+
+def document_in(secret: str) -> str:
+    """Return the path of the document that a secret holds."""
+    return secret.replace("-/", "-")
+
+
 def _due_path(path: str, due: int) -> str | None:
     """Return the secret whose name tells when a document is due; None if that is at any time."""
-    return f"{path}.{due_text(due)}" if due else None
+    if not due:
+        return None
+    folder, slash, name = path.rpartition("/")
+    beside = path if secret_of(path) == path else f"{folder}{slash}{DUE_FOLDER}{bucket(due)}/{name}"
+    return f"{beside}.{due_text(due)}"

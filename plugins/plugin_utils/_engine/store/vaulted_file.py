@@ -154,10 +154,13 @@ class VaultedFileStore(Store):
                 yield listing
                 continue
             for group, files in sorted(listing.groups.items()):
-                if wanted and group != wanted.rstrip("-"):
+                if wanted and group != wanted.partition("-")[0]:
                     continue
                 for found in self._found(files, listing.relative):
-                    yield found if isinstance(found, UnreadableError) else found[0]
+                    if isinstance(found, UnreadableError):
+                        yield found
+                    elif found[0].path.startswith(prefix):
+                        yield found[0]
 
     def survey(self, prefix: str, now: int, *, tidy: bool) -> Survey:
         survey = Survey()
