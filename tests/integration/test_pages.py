@@ -176,7 +176,7 @@ class Reader:
         text = text.replace("https://vault.example.com:8200", self.bao.address)
         text = text.replace("7d9c2a64-0000-0000-0000-000000000000", self.session.env.get("ROLE_ID", ""))
         group, _dash, key = self.session.env.get("LEASE", "").partition("-")
-        return text.replace("aosn/q0tovu96-", f"{group}-").replace("ourh3qvoag7", key)
+        return text.replace("aosn/htk7fovu96-", f"{group}-").replace("ourh3qvoag7", key)
 
     def _configure(self, text: str) -> None:
         """Add settings to ansible.cfg."""

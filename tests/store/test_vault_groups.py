@@ -19,7 +19,7 @@ from surveys import Summary, summary
 from surveys import due as due_of
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import Conflict
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import random_text
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import base36, random_text
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_pool
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket, readable
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_group import GROUP_SIZE, place_of
@@ -504,6 +504,21 @@ def test_who_has_met_another_run_takes_up_no_other_group_of_theirs(
     for _unused in range(8):
         store.write(Write(f"{FOLDER}/{store.new_key(FOLDER, DUE)}", {}, 0, DUE))
     assert len(met) == 1
+
+
+@pytest.mark.parametrize(("ago", "is_taken_up"), [(0, False), (2, False), (3, True), (600, True), (-5, True)])
+def test_a_group_is_left_alone_while_the_run_that_has_begun_it_may_be_at_work(
+    opened: Opened, bao: Bao, monkeypatch: pytest.MonkeyPatch, ago: int, is_taken_up: bool
+) -> None:
+    """What both had in it they would go on to renew and end at the same time."""
+    monkeypatch.setattr(vault_pool._random, "randrange", lambda stop: stop - 1)
+    monkeypatch.setattr(vault_pool.time, "time", lambda: 1_800_000_000.0)
+    # Five minutes ahead is a clock that is wrong.
+    begun = f"{base36(1_800_000_000 // 60 - ago, 5)}{random_text(5)}"
+    opened().write(*(Write(f"{FOLDER}/{begun}-{random_text(11)}", {}, 0, DUE) for _unused in range(2)))
+    store = opened()
+    store.write(Write(f"{FOLDER}/{store.new_key(FOLDER, DUE)}", {}, 0, DUE))
+    assert len(secrets_of(bao, store)) == (1 if is_taken_up else 2)
 
 
 def test_one_writer_after_another_fills_the_same_group(opened: Opened, bao: Bao) -> None:

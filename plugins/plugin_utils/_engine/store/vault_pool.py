@@ -6,7 +6,9 @@
 
 The processes of a run hand each other the groups that they have begun: each has a group for itself, and a single one that
 comes after another carries on with the same. What other runs have left unfilled is looked up once per run and folder, and
-taken up at random. A group in which somebody else was met is left to them, and so are all the others that were found.
+taken up at random: what they began some time ago, as the names say, since they may be at work on the rest, and their leases are
+renewed and ended where they are. A group in which somebody else was met is left to them, and so are all the others that were
+found.
 """
 
 from __future__ import annotations
@@ -16,14 +18,18 @@ import json
 import os
 import random
 import threading
+import time
 import typing as t
 
-from ..names import random_text
+from ..names import base36, random_text
 from ..run.shared_memory import FILES
 from .vault_engine import KVEngine
 from .vault_group import GROUP_SIZE
 
-_NAME_LENGTH = 8
+#: The name of a group begins with the minute in which that was begun.
+_MINUTE_DIGITS, _NAME_LENGTH = 5, 10
+#: For so many minutes a group is left to the run that has begun it.
+_LEFT_ALONE = 3
 _KEY_LENGTH = 11
 #: How many groups of others a run takes up in a folder, and how many of its own it keeps in mind.
 _OTHERS = 8
@@ -120,14 +126,14 @@ class Pool:
                 chosen.append(known["others"].pop())
 
         if not is_own and not (FILES.recall(self._name(folder)) or {}).get("listed"):
-            others = self._unfilled(folder)
+            others = [group for group in self._unfilled(folder) if not _is_new(group)]
             others = _random.sample(others, min(_OTHERS, len(others)))
             self._change(folder, lambda known: known["listed"] or known.update(others=others, listed=True))
         self._change(folder, take)
         if chosen:
             self._joined.add(f"{folder}/{chosen[0]}-")
             return chosen[0]
-        name = random_text(_NAME_LENGTH)
+        name = f"{_minute()}{random_text(_NAME_LENGTH - _MINUTE_DIGITS)}"
         self._begun.add(f"{folder}/{name}-")
         return name
 
@@ -142,3 +148,12 @@ class Pool:
 
     def _name(self, folder: str) -> str:
         return json.dumps([self._engine.shown_server(), self._engine.shown(folder)])
+
+
+def _minute(ago: int = 0) -> str:
+    """Return what the name of a group begins with that was begun so many minutes ago."""
+    return base36(int(time.time()) // 60 - ago, _MINUTE_DIGITS)
+
+
+def _is_new(group: str) -> bool:
+    return len(group) == _NAME_LENGTH and _minute(_LEFT_ALONE) < group[:_MINUTE_DIGITS] <= _minute()
