@@ -33,7 +33,8 @@ def _play(lab: Lab, task: dict[str, t.Any], callbacks: str = "") -> tuple[float,
     )
     play = [{"hosts": "all", "gather_facts": False, "tasks": [{**task, "no_log": True}]}]
     env = {**lab.env, "ANSIBLE_COLLECTIONS_PATH": f"{COLLECTIONS}:{COMMUNITY}", "ANSIBLE_FORKS": str(FORKS)}
-    env["ANSIBLE_CALLBACKS_ENABLED"] = callbacks
+    if callbacks:
+        env["ANSIBLE_CALLBACKS_ENABLED"] = callbacks
     # From a small process: what a process has when another one is forked from it counts as that one's, too.
     program = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True);"
