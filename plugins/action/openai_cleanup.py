@@ -51,11 +51,13 @@ class ActionModule(OpenAIAction):
             msg = f"{unconfigured}; {left} lease(s) of the mount are left" if left else unconfigured
             result.update(failed=not self.check_mode, msg=msg)
         elif failures:
-            first = failures[0]["lease_id"] or "one that cannot be read"
+            first = failures[0]["lease_id"] or "what cannot be read"
             if "admin_api_key_id" in failures[0]:
                 first = f"admin key {failures[0]['admin_api_key_id'] or 'of a rotation'}"
             elif "service_account_id" in failures[0]:
                 first = f"service account {failures[0]['service_account_id']}"
             msg = f"{len(failures)} lease(s) or admin key(s) would not go; the first, {first}: {failures[0]['error']}"
+            if all(one.keys() == {"lease_id", "error"} and one["lease_id"] is None for one in failures):
+                msg = f"{len(failures)} part(s) of the store could not be read or written; the first: {failures[0]['error']}"
             result.update(failed=True, msg=msg)
         return result

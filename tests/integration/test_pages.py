@@ -156,7 +156,7 @@ class Reader:
 
     def type(self, where: str, commands: str) -> None:
         stdin = ""
-        if "read -rs OPENAI_ADMIN_KEY" in commands:
+        if re.search(r"read -rsp .* OPENAI_ADMIN_KEY", commands):
             stdin = f"{self.admin_key or self.lab.double.admin_key}\n"
         elif "--ask-vault-pass" in commands:
             stdin = f"{VAULT_PASSWORD}\n"
@@ -176,7 +176,7 @@ class Reader:
         text = text.replace("https://vault.example.com:8200", self.bao.address)
         text = text.replace("7d9c2a64-0000-0000-0000-000000000000", self.session.env.get("ROLE_ID", ""))
         group, _dash, key = self.session.env.get("LEASE", "").partition("-")
-        return text.replace("aosn/htk7fovu96-", f"{group}-").replace("ourh3qvoag7", key)
+        return text.replace("aoxs/htk9uovu96-", f"{group}-").replace("ourh3qvoag7", key)
 
     def _configure(self, text: str) -> None:
         """Add settings to ansible.cfg."""

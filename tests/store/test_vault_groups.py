@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import random
@@ -49,7 +50,7 @@ def a_group(store: VaultKVStore, count: int, due: int = DUE) -> list[str]:
     paths = [f"{FOLDER}/{group}-{random_text(11)}" for _unused in range(count)]
     if count == 1:
         paths = [f"{FOLDER}/{store.new_key(FOLDER, due)}"]
-    store.write(*(Write(path, {"n": 1}, 0, due) for path in paths))
+    store.receive(*(Write(path, {"n": 1}, 0, due) for path in paths))
     return paths
 
 
@@ -282,6 +283,51 @@ def test_a_closed_group_with_a_seal_leaves_nothing(opened: Opened, bao: Bao) -> 
     assert secrets_of(bao, store) == []
 
 
+def test_what_goes_elsewhere_is_written_also_if_the_answer_for_the_rest_got_lost(opened: Opened, proxy: Proxy) -> None:
+    store = opened()
+    (path,) = a_group(store, 1)
+    ending(store, path)
+    late = f"{place_of(path)}{random_text(11)}"
+    proxy.faults = [("POST /v1/secret/data", "lose", 1)]
+    store.write(Write(path, {"n": 2}, 2, DUE), Write(late, {"n": 1}, 0, DUE))
+    assert {one.path: one.data["n"] for one in opened().scan("leases/")} == {path: 2, late: 1}
+
+
+def test_a_group_that_has_gone_is_not_begun_again(opened: Opened, bao: Bao) -> None:
+    """Somebody may still be about to remove it. What comes from another store as a group is one."""
+    store, slow = opened(), opened()
+    paths = a_group(store, 2)
+    ending(slow, *paths)
+    opened().delete(*paths)
+    late = [f"{place_of(paths[0])}{random_text(11)}" for _unused in range(2)]
+    opened().write(*(Write(path, {}, 0, DUE) for path in late))
+    slow.delete(*paths)
+    assert sorted(one.path for one in opened().scan("leases/")) == sorted(late)
+    group = random_text(8)
+    moved = [f"{FOLDER}/{group}-{random_text(11)}" for _unused in range(2)]
+    opened().receive(*(Write(path, {}, 0, DUE) for path in moved))
+    # Two of those that came late, with a name each, and what was moved.
+    assert len(secrets_of(bao, store)) == 5
+
+
+@pytest.mark.parametrize("requests", range(6))
+def test_a_closed_group_with_a_seal_is_never_left_with_a_seal_that_is_not_true(opened: Opened, requests: int) -> None:
+    """Whoever removes it may be killed after each request."""
+    store = opened()
+    paths = [f"{FOLDER}/{store.new_key(FOLDER, DUE)}" for _unused in range(GROUP_SIZE)]
+    store.write(*(Write(path, {}, 0, DUE) for path in paths))
+    documents = list(readable(store.read_each(paths)))
+    # Ended early, so that the seal is not true any more.
+    store.write(*(Write(one.path, {}, one.version, 0, ends=True) for one in documents))
+    dying = opened()
+    assert dying.read(paths[0])
+    dies_after(dying, requests)
+    with contextlib.suppress(KeyboardInterrupt):
+        dying.delete(*paths)
+    survey = opened().survey("leases/", NOW, tidy=True)
+    assert (len(list(survey.due)), survey.later) in ((GROUP_SIZE, 0), (0, 0))
+
+
 # Seals
 
 
@@ -395,7 +441,7 @@ def test_a_seal_that_comes_too_late_is_not_believed(opened: Opened) -> None:
         put_name(place, name)
 
     store._groups._put_name = overtaken  # type: ignore[method-assign]
-    store.write(*(Write(path, {"n": 1}, 0, DUE) for path in paths))
+    store.receive(*(Write(path, {"n": 1}, 0, DUE) for path in paths))
     assert [one.path for one in due_of(opened(), "leases/", NOW)] == paths[:1]
 
 
@@ -450,7 +496,7 @@ def test_100000_live_documents_cost_an_idle_survey_little(opened: Opened, proxy:
         size = min(GROUP_SIZE, count - number * GROUP_SIZE)
         group = random_text(8)
         paths = [f"{FOLDER}/{group}-{random_text(11)}" for _unused in range(size)]
-        store.write(*(Write(path, {}, 0, DUE + number) for path in paths))
+        store.receive(*(Write(path, {}, 0, DUE + number) for path in paths))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(fill, range(groups)))
@@ -515,7 +561,7 @@ def test_a_group_is_left_alone_while_the_run_that_has_begun_it_may_be_at_work(
     monkeypatch.setattr(vault_pool.time, "time", lambda: 1_800_000_000.0)
     # Five minutes ahead is a clock that is wrong.
     begun = f"{base36(1_800_000_000 // 60 - ago, 5)}{random_text(5)}"
-    opened().write(*(Write(f"{FOLDER}/{begun}-{random_text(11)}", {}, 0, DUE) for _unused in range(2)))
+    opened().receive(*(Write(f"{FOLDER}/{begun}-{random_text(11)}", {}, 0, DUE) for _unused in range(2)))
     store = opened()
     store.write(Write(f"{FOLDER}/{store.new_key(FOLDER, DUE)}", {}, 0, DUE))
     assert len(secrets_of(bao, store)) == (1 if is_taken_up else 2)
@@ -541,6 +587,15 @@ def versions_that_show(bao: Bao, store: VaultKVStore, path: str, text: str) -> l
         if text in json.dumps(found):
             shown.append(version)
     return shown
+
+
+def test_what_a_document_does_not_show_any_more_is_in_no_version_of_its_group(opened: Opened, bao: Bao) -> None:
+    """As the key of a static role that has been replaced and lives on for a while."""
+    store, marker = opened(), secrets.token_hex(12)
+    path = f"{FOLDER}/{store.new_key(FOLDER, DUE)}"
+    store.write(Write(path, {"n": 1, "api_key": marker}, 0, DUE))
+    store.write(Write(path, {"n": 2}, 1, DUE))
+    assert versions_that_show(bao, store, str(place_of(path)), marker) == []
 
 
 @pytest.mark.parametrize("before", ["alone", "later joined by others", "written with others at once"])

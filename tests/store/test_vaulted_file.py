@@ -314,6 +314,27 @@ def test_several_vault_ids(path: Path) -> None:
     assert only.read("first") == Document("first", {"n": 3}, 2)
 
 
+def test_a_store_keeps_its_password_whatever_else_is_given(path: Path) -> None:
+    """A password for other files, given before its own and under the same vault id, would leave a store that neither opens."""
+    ours, other = ("default", VaultSecret(PASSWORD)), ("default", VaultSecret(b"password of other files"))
+    VaultedFileStore(str(path), "mount", [ours]).write(Write("definitions", {"n": 1}))
+    for given in ([other, ours], [ours, other]):
+        for fresh in range(2):
+            store = VaultedFileStore(str(path), "mount", given)
+            if not fresh:
+                store.prepare(writes=1)
+            name = f"leases/abcd/1-{'o' if given[0] is ours else 'x'}{fresh}"
+            store.write(Write(name, {}, due=1))
+            store.write(Write("definitions", {"n": 1}, store.read("definitions").version))  # type: ignore[union-attr]
+    assert len(list(VaultedFileStore(str(path), "mount", [ours]).scan("leases/"))) == 4
+    # A new store has the first, and vault_encrypt_identity changes it.
+    VaultedFileStore(str(path), "new", [other, ours]).write(Write("definitions", {}))
+    assert VaultedFileStore(str(path), "new", [other]).read("definitions")
+    old, new = ("old", ours[1]), ("new", other[1])
+    VaultedFileStore(str(path), "mount", [old, new], "new").write(Write("leases/abcd/2-x", {}, due=1))
+    assert VaultedFileStore(str(path), "mount", [new]).read("leases/abcd/2-x")
+
+
 def test_an_identity_that_there_is_not_is_named_and_leaves_nothing(path: Path, filled: VaultedFileStore) -> None:
     before = snapshot(path)
     store = VaultedFileStore(str(path), "mount", [("default", VaultSecret(PASSWORD))], "nonsense")

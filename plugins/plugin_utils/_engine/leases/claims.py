@@ -31,8 +31,8 @@ from .lease import Lease, read_leases
 
 #: So many machines, and those that share a number with them, have their claims apart.
 _MACHINES = 1024
-#: While its lease is being issued a claim is due within so many seconds, also by a clock that is somewhat ahead.
-_ISSUE_SECONDS = 3600
+#: While its lease is being issued a claim is due within so many seconds, also by a clock that is in another time zone.
+_ISSUE_SECONDS = 43200
 #: A claim of a run that cannot be seen from here is forgotten when its lease has ended for so long.
 _FORGET_SECONDS = 86400
 

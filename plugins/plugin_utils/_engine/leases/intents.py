@@ -5,7 +5,7 @@
 """Intents: leases that are being issued, and what is left of an issue that was interrupted.
 
 intents/<key>                a lease that a task is issuing
-claims/<group>-<run>_<what>  a lease that a lookup is issuing, and which run it belongs to then (see claims)
+claims/<number>-…            a lease that a lookup is issuing, and which run it belongs to then (see claims)
 """
 
 from __future__ import annotations

@@ -196,6 +196,10 @@ class Store(abc.ABC):
         Each single document is written whole or not at all; after a Conflict others may have been written.
         """
 
+    def receive(self, *writes: Write) -> None:
+        """Write documents that come from another store, where some of them may have been kept together."""
+        self.write(*writes)
+
     @abc.abstractmethod
     def delete(self, *paths: str) -> None:
         """Remove documents beyond recovery. Those that are not there count as removed."""

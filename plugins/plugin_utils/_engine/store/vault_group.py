@@ -23,8 +23,8 @@ A group that loses its last document is written once more, empty, and then remov
 are all about to be deleted is closed by the write that says so, and removed as it is. Nobody adds to an empty or a closed group,
 nor makes one again that has gone, so that removing it can never take a document along.
 
-Vault keeps older versions of a group until it is told not to, before the first write that changes which documents there are:
-until then an older version shows nothing that is not there any more.
+Vault keeps older versions of a group until it is told not to, before the first write that changes which documents there are, or
+leaves out something of one that goes on: until then an older version shows nothing more, but for what is about to end.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Group(t.NamedTuple):
     #: The marks of the last writes.
     writes: list[str]
     size: int = 0
-    #: Whether all its documents are about to be deleted, and nothing may be added any more.
+    #: Whether all its documents were about to be deleted once, and nothing may be added any more.
     closed: bool = False
     #: Whether Vault keeps only the newest version.
     limited: bool = False
@@ -149,11 +149,12 @@ class Groups:
         that there may be a new group of this name.
         """
         mark, met = secrets.token_urlsafe(6), False
+        elsewhere: list[Write] = []
         with self._locks[place]:
             group, is_fresh = self._known(place, may_begin)
             while True:
                 if group and (mark in group.writes or any(mark in one.writes for one in group.entries.values())):
-                    return [], group, True
+                    return elsewhere, group, True
                 if group is None and may_begin and all(write.version == 0 for write in writes):
                     group = Group(place, 0, {}, "", [], [])
                 elif group is None or not group.entries:
@@ -208,8 +209,10 @@ class Groups:
 
     def remove(self, ended: Group, listed: t.Sequence[str]) -> None:
         """Remove a group that has ended, with all its versions and with what is beside it."""
-        self._destroy([ended.place, *_names_beside(ended, listed)])
+        # First the group: it must at no instant be there with nothing but a seal that is not true any more.
+        self._engine.destroy(ended.place)
         self._cache.pop(ended.place, None)
+        self._destroy(_names_beside(ended, listed))
 
     def _destroy(self, paths: t.Sequence[str]) -> None:
         for _unused in concurrently(self._engine.destroy, paths, CONCURRENCY):
@@ -235,7 +238,7 @@ class Groups:
             seal = _new_seal(entries)
         is_new_seal = seal != group.seal
         # One that ends is removed in a moment, with all its versions.
-        limit = bool(group.version and entries) and not group.limited and entries.keys() != group.entries.keys()
+        limit = bool(group.version and entries) and not group.limited and _hides(group.entries, entries)
         changed = self._put(
             group._replace(
                 entries=entries,
@@ -343,6 +346,13 @@ def _names_beside(group: Group, listed: t.Sequence[str]) -> list[str]:
     """Return the secrets that are known to be beside a group, some of which were listed."""
     names = [*listed, *group.beside, *filter(None, [group.seal])]
     return [f"{group.place}.{name}" for name in dict.fromkeys(names)]
+
+
+def _hides(before: t.Mapping[str, Entry], entries: t.Mapping[str, Entry]) -> bool:
+    """Say whether older versions of a group would show what is not to be seen in it any more, or what would soon not be."""
+    return before.keys() != entries.keys() or any(
+        before[key].data.keys() - entry.data.keys() for key, entry in entries.items() if not entry.ends
+    )
 
 
 def _first_due(entries: t.Mapping[str, Entry]) -> int:

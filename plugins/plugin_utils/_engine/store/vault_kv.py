@@ -5,11 +5,11 @@
 """The store for many controllers: secrets in a KV version 2 engine of HashiCorp Vault or OpenBao.
 
     <engine_mount_point>/<kv_path>/<mount>/<folder>/<group>-   documents that are kept together (see vault_group)
-    <engine_mount_point>/<kv_path>/<mount>/<path>              any other document (see vault_single)
+    <engine_mount_point>/<kv_path>/<mount>/…                   any other document (see vault_single)
 
 Documents with a key of new_key are kept together, up to GROUP_SIZE of them. One whose group has ended before it was
-written has a secret of its own. When documents are due stands in the names of empty secrets beside them, so LISTs tell
-what is due and how much is not.
+written has a secret of its own. When documents are due stands in the names of empty secrets, so LISTs tell what is due and
+how much is not.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from .vault_single import DUE_FOLDER, Singles, document_in
 #: How many secrets are read ahead of whoever takes them.
 _AHEAD = 64
 _LISTS = 4
+#: For so long a name that tells when a document is due may be without it.
+_LATE_SECONDS = 86400
 #: With more groups without a seal than this, a survey that opens them seals them for the next one.
 _UNSEALED = 8
 
@@ -141,11 +143,15 @@ class VaultKVStore(Store):
         for _unused in concurrently(write_together, _together(by_path), CONCURRENCY):
             pass
 
+    def receive(self, *writes: Write) -> None:
+        self._pool.receive(filter(None, (place_of(write.path) for write in writes)))
+        self.write(*writes)
+
     def _write_group(self, place: str, changes: list[list[Write]]) -> list[list[Write] | Conflict]:
         """Write documents of a group; returns of each change those that have to have a secret of their own."""
         writes = list(itertools.chain(*changes))
         new = sum(not write.version for write in writes)
-        may_begin = new == len(writes) and self._pool.may_begin(place, new)
+        may_begin = new == len(writes) and self._pool.may_begin(place)
         try:
             alone, group, met = self._groups.write(place, writes, may_begin=may_begin)
         except Conflict as error:
@@ -181,9 +187,10 @@ class VaultKVStore(Store):
     def scan(self, prefix: str) -> t.Iterator[Found]:
         folder, slash, name = prefix.rpartition("/")
         group, dash, _key = name.partition("-")
-        listings = [] if dash and len(group) < SHORTEST_GROUP else list(self._listed(f"{folder}{slash}"))
-        if dash:
-            listings.append(self._list(f"{folder}{slash}{group}-/"))
+        # What is kept together in one secret has a longer name than what is in one folder.
+        listings = [self._list(f"{folder}{slash}{group}-/")] if dash and len(group) < SHORTEST_GROUP else []
+        if not listings:
+            listings = list(self._listed(f"{folder}{slash}"))
         groups = [f"{one.folder}{name}" for one in listings for name in one.groups]
         for opened in self._open([place for place in groups if place.startswith(prefix) or prefix.startswith(place)]):
             if isinstance(opened, UnreadableError):
@@ -244,7 +251,8 @@ class VaultKVStore(Store):
             if found[1] <= now:
                 yield found[0]
         if tidy:
-            self._tidy(self._engine.destroy, list(_of_none(dues, there, now)))
+            # Long after their time: a writer that was held up puts the document beside a name that it has put before.
+            self._tidy(self._engine.destroy, list(_of_none(dues, there, now - _LATE_SECONDS)))
 
     def _survey_groups(
         self, to_open: dict[str, list[str]], now: int, tidy: bool
@@ -315,7 +323,7 @@ class VaultKVStore(Store):
 
     def check_writable(self, path: str) -> None:
         place = place_of(path)
-        if place is None or self._pool.may_begin(place, 1):
+        if place is None or self._pool.may_begin(place):
             return
         try:
             self._groups.load(place)

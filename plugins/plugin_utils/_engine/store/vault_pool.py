@@ -72,10 +72,13 @@ class Pool:
             taken.open += 1
             return f"{taken.group}-{random_text(_KEY_LENGTH)}"
 
-    def may_begin(self, place: str, documents: int) -> bool:
-        """Say whether there may be a new group for new documents: one of this process, or one that came from elsewhere as a
-        whole. One of others that is not there any more has ended."""
-        return place in self._begun or (documents > 1 and place not in self._joined)
+    def may_begin(self, place: str) -> bool:
+        """Say whether there may be a new group for new documents. One of others that is not there any more has ended."""
+        return place in self._begun
+
+    def receive(self, places: t.Iterable[str]) -> None:
+        """Let groups be begun that come from another store."""
+        self._begun.update(place for place in places if place not in self._joined)
 
     def written(self, place: str, documents: int, *, has_room: bool, met: bool) -> None:
         """Hear that new documents are in a group, and whether somebody else was met there."""

@@ -104,7 +104,7 @@ class VaultedFileStore(Store):
         encrypt_identity: str | None = None,
         warn: t.Callable[[str], None] = _ignore,
     ) -> None:
-        self._cipher = Cipher(secrets, encrypt_identity)
+        self._cipher = Cipher(secrets, encrypt_identity, self._existing)
         self._tree = Tree(store_path, mount, warn)
         self.place = f"store_path {self._tree.root}"
         self._changes = Combiner(self._change)
@@ -215,6 +215,12 @@ class VaultedFileStore(Store):
         except UnreadableError:
             self._unwritable.setdefault(folder, set()).add(group)
             raise
+
+    def _existing(self) -> t.Iterator[bytes]:
+        """Yield what is in the files that a store has first of all, which are in no folder."""
+        for file in self._tree.files(self._tree.mount):
+            with contextlib.suppress(OSError, UnreadableError), self._tree.open(file.path) as stream:
+                yield stream.read()
 
     def _prefetch(self, folder: str, group: str) -> None:
         # Whoever encrypts will hear of it if there is no secret for that.

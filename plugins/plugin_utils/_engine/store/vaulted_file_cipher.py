@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import threading
@@ -91,10 +92,16 @@ def forget_keys() -> None:
 class Cipher:
     """Encrypts and decrypts files with the vault secrets given to Ansible.
 
-    secrets are pairs of vault id and secret; encrypt_identity chooses the one to encrypt with, like --encrypt-vault-id.
+    secrets are pairs of vault id and secret; encrypt_identity chooses the one to encrypt with, like --encrypt-vault-id. Without
+    it that is the one which decrypts what the store has already, as existing yields it, or else the first.
     """
 
-    def __init__(self, secrets: t.Sequence[tuple[str, t.Any]], encrypt_identity: str | None) -> None:
+    def __init__(
+        self,
+        secrets: t.Sequence[tuple[str, t.Any]],
+        encrypt_identity: str | None,
+        existing: t.Callable[[], t.Iterable[bytes]],
+    ) -> None:
         if not secrets:
             raise StoreError(
                 "store vaulted_file needs a vault secret to encrypt with: give --vault-password-file, --ask-vault-pass "
@@ -102,6 +109,8 @@ class Cipher:
             )
         self._vault = VaultLib(list(secrets))
         self._encrypt_identity = encrypt_identity
+        self._existing = existing
+        self._in_use: tuple[str, t.Any] | None = None
         self._salts: collections.deque[_Salt] = collections.deque()
 
     @property
@@ -178,6 +187,8 @@ class Cipher:
 
     def encryption_secret(self) -> tuple[str, t.Any]:
         """Return the vault id and the secret to encrypt with."""
+        if not self._encrypt_identity and len(self._vault.secrets) > 1 and (in_use := self._secret_in_use()):
+            return in_use
         try:
             return t.cast(
                 "tuple[str, t.Any]",
@@ -189,3 +200,16 @@ class Cipher:
                 f"vault_encrypt_identity: no vault secret with the id {quoted(self._encrypt_identity)} was given, only {given}; "
                 "name one of these, or give that one"
             ) from None
+
+    def _secret_in_use(self) -> tuple[str, t.Any] | None:
+        """Return the vault id and the secret that the store is encrypted with.
+
+        A run may be given another password for other files, before or after this one; a store in which both are used can be
+        read with neither.
+        """
+        if self._in_use is None:
+            for content in self._existing():
+                with contextlib.suppress(AnsibleError):
+                    _plain, vault_id, secret = self._vault.decrypt_and_get_vault_id(content)
+                    self._in_use = (vault_id, secret)
+        return self._in_use

@@ -179,7 +179,7 @@ def _move_batch(source: Mount, target: Mount, documents: list[Document]) -> int:
     new = [document for document in documents if MOVED not in document.data]
     found = target.store.read_each([document.path for document in new])
     there = {document.path: document for document in readable(found)}
-    target.store.write(
+    target.store.receive(
         *(
             Write(
                 document.path,
