@@ -31,6 +31,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_state import state_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_group import place_of
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_single import secret_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.move import move
 
@@ -60,8 +61,8 @@ def damage(lab: Lab, path: str, how: int = 0) -> str:
         file.write_bytes((b"\0" * size, file.read_bytes()[: size // 2], b"not vaulted")[how % 3])
         return str(file)
     kv = lab.vault.admin().secrets.kv.v2
-    if (together := place_of(path)) and f"{path.rpartition('/')[2]}" not in names_beside(lab, path):
-        path = together
+    together = place_of(path)
+    path = together if together and path.rpartition("/")[2] not in names_beside(lab, path) else secret_of(path)
     secret = f"{lab.kv_path}/openai/{path}"
     if how % 3 == 0:
         kv.delete_latest_version_of_secret(secret, mount_point="secret")
