@@ -56,8 +56,8 @@ class ActionModule(OpenAIAction):
                 first = f"admin key {failures[0]['admin_api_key_id'] or 'of a rotation'}"
             elif "service_account_id" in failures[0]:
                 first = f"service account {failures[0]['service_account_id']}"
-            msg = f"{len(failures)} lease(s) or admin key(s) would not go; the first, {first}: {failures[0]['error']}"
+            what = f"lease(s) or admin key(s) would not go; the first, {first}"
             if all(one.keys() == {"lease_id", "error"} and one["lease_id"] is None for one in failures):
-                msg = f"{len(failures)} part(s) of the store could not be read or written; the first: {failures[0]['error']}"
-            result.update(failed=True, msg=msg)
+                what = "part(s) of the store could not be read or written; the first"
+            result.update(failed=True, msg=f"{len(failures)} {what}: {failures[0]['error']}")
         return result

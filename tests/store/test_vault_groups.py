@@ -216,10 +216,10 @@ def test_removing_the_last_document_never_takes_a_new_one_along(opened: Opened, 
     assert secrets_of(bao, store) == []
 
 
-def ending(store: VaultKVStore, *paths: str) -> None:
+def ending(store: VaultKVStore, *paths: str, due: int = DUE) -> None:
     """Say that documents are about to be deleted."""
     documents = list(readable(store.read_each(paths)))
-    store.write(*(Write(one.path, one.data, one.version, DUE, ends=True) for one in documents))
+    store.write(*(Write(one.path, one.data, one.version, due, ends=True) for one in documents))
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -316,9 +316,8 @@ def test_a_closed_group_with_a_seal_is_never_left_with_a_seal_that_is_not_true(o
     store = opened()
     paths = [f"{FOLDER}/{store.new_key(FOLDER, DUE)}" for _unused in range(GROUP_SIZE)]
     store.write(*(Write(path, {}, 0, DUE) for path in paths))
-    documents = list(readable(store.read_each(paths)))
     # Ended early, so that the seal is not true any more.
-    store.write(*(Write(one.path, {}, one.version, 0, ends=True) for one in documents))
+    ending(store, *paths, due=0)
     dying = opened()
     assert dying.read(paths[0])
     dies_after(dying, requests)

@@ -11,9 +11,9 @@
 
 A group that has a seal and nothing else beside it need not be opened to know what is due. All others are opened, so a group
 that is written often needs no seal. Whoever changes what the seal of a group says first puts a name beside the seal, which no
-other write ever uses, and then changes the group. Whoever seals it lists what is beside it, then changes the group to say so, which refuses all
-writes that are under way, then puts the seal, and then removes what he has listed. So whatever is interrupted, or comes too
-late, leaves a group that is opened.
+other write ever uses, and then changes the group. Whoever seals it lists what is beside it, then changes the group to say so,
+which refuses all writes that are under way, then puts the seal, and then removes what he has listed. So whatever is interrupted,
+or comes too late, leaves a group that is opened.
 
 A write is a compare-and-set of the whole secret, and made again on top of what others have written to other documents of
 it. Each has a mark, which the group keeps for a while and each of its documents for longer, so that a write whose answer
@@ -236,7 +236,6 @@ class Groups:
             beside += [group.seal, unsealed]
         elif not beside and len(entries) >= GROUP_SIZE and all(entry.due for entry in entries.values()):
             seal = _new_seal(entries)
-        is_new_seal = seal != group.seal
         # One that ends is removed in a moment, with all its versions.
         limit = bool(group.version and entries) and not group.limited and _hides(group.entries, entries)
         changed = self._put(
@@ -249,7 +248,7 @@ class Groups:
             ),
             limit=limit,
         )
-        if seal and is_new_seal:
+        if seal and seal != group.seal:
             self._put_name(group.place, seal)
         return changed
 
