@@ -603,7 +603,7 @@ def in_a_worker(function: t.Callable[[], object]) -> None:
     assert worker.exitcode == 0
 
 
-@pytest.mark.parametrize("size", [0, 200_000])
+@pytest.mark.parametrize("size", [0, 100_000])
 def test_what_one_worker_has_read_or_written_the_next_one_need_not_decrypt(
     path: Path, filled: VaultedFileStore, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:

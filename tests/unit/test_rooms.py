@@ -25,6 +25,7 @@ ORDER = (
     "_engine/journal",
     "_engine/mount",
     "_engine/mount_config",
+    "_engine/sections",
     "_engine/clocks",
     "_engine/store",
     "_engine/openai",

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import contextlib
 import dataclasses
 import queue
@@ -17,6 +18,7 @@ from .clocks import Comparison, compare
 from .errors import ApiFailure, OpenAICredsError
 from .mount_config import MountConfig, read_config
 from .run.progress import Progress
+from .sections import fold, unfold
 from .store.base import Data, Document, Store
 from .store.changing import change_document
 from .store.combining import Combiner
@@ -99,11 +101,11 @@ class Mount:
     def all_definitions(self) -> Data:
         """Return the definitions by section (config, projects, roles, …); not to be changed by the caller."""
         document = self._document()
-        return document.data if document else {}
+        return unfold(document.data) if document else {}
 
-    def definitions(self, section: str) -> Data:
+    def definitions(self, section: str) -> t.Mapping[str, t.Any]:
         """Return a section of the definitions; not to be changed by the caller."""
-        return t.cast(Data, self.all_definitions().get(section, {}))
+        return t.cast("t.Mapping[str, t.Any]", self.all_definitions().get(section, {}))
 
     def define(self, change: t.Callable[[Data], bool]) -> bool:
         """Apply a change to the definitions, again if somebody else was faster; returns whether it changed anything.
@@ -118,7 +120,7 @@ class Mount:
 
         def changed(document: Document | None) -> Data | None:
             outcomes.clear()
-            data: Data = document.data if document else {}
+            data = unfold(document.data) if document else {}
             for change in changes:
                 altered = _copy(data)
                 try:
@@ -127,7 +129,7 @@ class Mount:
                     outcomes.append(error)
                     continue
                 data = altered if outcomes[-1] else data
-            return data if True in outcomes else None
+            return fold(data) if True in outcomes else None
 
         change_document(self.store, path, changed, self._document, f"mount {self.name}: its definitions")
         return outcomes
@@ -192,6 +194,6 @@ class Mount:
 
 def _copy(value: t.Any) -> t.Any:
     """Return a copy of JSON data whose objects can be changed."""
-    if isinstance(value, dict):
+    if isinstance(value, collections.abc.Mapping):
         return {key: _copy(item) for key, item in value.items()}
     return list(value) if isinstance(value, list) else value

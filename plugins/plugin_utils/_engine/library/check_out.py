@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import typing as t
 
@@ -92,22 +93,30 @@ def _free(mount: Mount, library_set: LibrarySet, account: str | None) -> t.Itera
     """
     if account is not None and account not in library_set.names:
         raise OpenAICredsError(f"service_account: {account!r} is not in library set {library_set.name!r}")
-    names = [account] if account is not None else random.sample(library_set.names, len(library_set.names))
+    names = library_set.names if account is None else (account,)
     made = [name for name in names if name in library_set.accounts]
     if not made:
         raise OpenAICredsError(
             f"service_account_names: {', '.join(names)} of library set {library_set.name!r} could not be made yet; run "
             "openai_library_set again"
         )
-    size, begin = 1, 0
-    while some := made[begin : begin + size]:
+    size, shuffled = 1, _shuffled(made)
+    while some := list(itertools.islice(shuffled, size)):
         for name in _not_lent(mount, library_set, some):
             # Only now is all known of it. What cannot be read may be lent, and must not keep others from being.
             with contextlib.suppress(UnreadableError):
                 hold = read_holds(mount, library_set, [name]).get(name)
                 if is_free(mount, hold):
                     yield name, hold
-        begin, size = begin + size, min(2 * size, _MOST_AT_ONCE)
+        size = min(2 * size, _MOST_AT_ONCE)
+
+
+def _shuffled(names: list[str]) -> t.Iterator[str]:
+    """Yield names in any order, which is chosen as they are asked for: mostly one will do. The list is used up."""
+    while names:
+        nth = random.randrange(len(names))
+        names[nth], names[-1] = names[-1], names[nth]
+        yield names.pop()
 
 
 def _not_lent(mount: Mount, library_set: LibrarySet, accounts: list[str]) -> list[str]:

@@ -201,7 +201,7 @@ class _Rotations:
     def __init__(self, mount: Mount, unreadable: t.Callable[[UnreadableError], object]) -> None:
         self._mount = mount
         self._unreadable = unreadable
-        self._definitions: tuple[Data, Data] = ({}, {})
+        self._definitions: tuple[t.Mapping[str, t.Any], ...] = ({}, {})
         self._static_roles: dict[str, int] = {}
 
     def due(self, now: int, everything: bool) -> t.Iterator[tuple[dict[str, str], int, int]]:
