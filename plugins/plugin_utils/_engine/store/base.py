@@ -83,18 +83,24 @@ def _check_types(value: t.Any) -> None:
         for one in value:
             _check_types(one)
     elif dataclasses.is_dataclass(value):
-        for name, declared in _declared_types(t.cast(type, type(value))):
+        for name, declared, has_records in _declared_types(t.cast(type, type(value))):
             field = getattr(value, name)
             if not isinstance(field, declared):
                 raise TypeError(name)
-            _check_types(field)
+            if has_records:
+                _check_types(field)
 
 
 @functools.cache
-def _declared_types(record: type) -> list[tuple[str, tuple[type, ...]]]:
-    """Return the fields of a record, and which types each may have, without what is inside lists and dictionaries."""
+def _declared_types(record: type) -> list[tuple[str, tuple[type, ...], bool]]:
+    """Return the fields of a record, which types each may have, without what is inside lists and dictionaries, and whether
+    there may be records in it."""
     hints = t.get_type_hints(record)
-    return [(field.name, tuple(_types(hints[field.name]))) for field in dataclasses.fields(record)]
+    declared = {field.name: tuple(_types(hints[field.name])) for field in dataclasses.fields(record)}
+    return [
+        (name, each, any(issubclass(one, tuple) or dataclasses.is_dataclass(one) for one in each))
+        for name, each in declared.items()
+    ]
 
 
 def _types(hint: t.Any) -> t.Iterator[type]:
