@@ -16,7 +16,7 @@ from wording import HOSTILE_NAMES, sentence
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import delete_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.projects import delete_project
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, StoreError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.account_making import (
     account_intents,
 )
@@ -223,3 +223,23 @@ def test_a_set_that_others_have_made_smaller_is_deleted_whole(
     monkeypatch.setattr(slow.store, "write", write_late)
     delete_library_set(slow, "pool", dry_run=False)
     assert lab.accounts() == set() and list(pool.store.scan("library/")) == []
+
+
+@pytest.mark.parametrize(("field", "value"), [("max_ttl", None), ("_at", {}), ("_accounts", 7)])
+def test_a_set_that_somebody_has_edited_is_named_and_not_forgotten(pool: Mount, field: str, value: t.Any) -> None:
+    def edit(data: Data) -> bool:
+        data["library_sets"]["pool"].pop(field)
+        if value is not None:
+            data["library_sets"]["pool"][field] = value
+        return True
+
+    pool.define(edit)
+    for act in (
+        lambda: check_out(pool, "pool", 3600),
+        lambda: status(Mount("openai", pool.store)),
+        lambda: delete_library_set(pool, "pool", dry_run=False),
+    ):
+        with pytest.raises(StoreError) as refused:
+            act()
+        text = "store: library set 'pool' does not hold what it should; somebody has edited it"
+        assert sentence(refused.value) == text

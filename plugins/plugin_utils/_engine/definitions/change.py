@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
+from ..errors import StoreError
 from ..mount import Mount
 from ..names import check_name
 from ..store.base import Data
@@ -82,6 +84,15 @@ def read_definitions(mount: Mount, section: str, name: str | None) -> list[Data]
         check_name(name, "name")
     entries = mount.definitions(section)
     return [t.cast(Data, named(key, entries[key])) for key in sorted(entries) if name is None or key == name]
+
+
+@contextlib.contextmanager
+def whole(what: str) -> t.Iterator[None]:
+    """Raise StoreError where something of a definition is missing that every one has. what is the definition in words."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError):
+        raise StoreError(f"store: {what} does not hold what it should; somebody has edited it") from None
 
 
 def _apply(mount: Mount, change: t.Callable[[Data], bool], dry_run: bool) -> bool:

@@ -20,7 +20,7 @@ from ..journal.things import ACCOUNT, Thing
 from ..mount import Mount
 from ..names import check_name
 from ..store.base import Data
-from .change import Outcome, delete_definition, write_definition
+from .change import Outcome, delete_definition, whole, write_definition
 from .in_project import check_project, merge_project, project_when_written
 
 SETS = "library_sets"
@@ -104,6 +104,7 @@ def define_library_set(
     _check_given(given)
     warnings: tuple[str, ...] = ()
 
+    @whole(f"library set {name!r}")
     def make(before: Data, data: Data) -> Data:
         nonlocal warnings
         entry = _merge(before or defaults, given)
@@ -124,7 +125,7 @@ def define_library_set(
             at = {"project_id": project_id, "endpoint": config.get("api_endpoint", "")}
             at["organization_id"] = config.get("organization_id")
         entry["_at"] = at
-        _drop(mount, name, at, dropped, data, held)
+        _drop(mount, name, Origin(**at), dropped, data, held)
         return entry
 
     outcome = write_definition(mount, SETS, name, make, dry_run=dry_run)
@@ -136,20 +137,17 @@ def drop_library_set(mount: Mount, name: str, *, held: t.Container[str], dry_run
     check_name(name, "name")
 
     def check(data: Data) -> None:
-        entry = data[SETS][name]
-        _drop(mount, name, entry.get("_at"), entry.get("_accounts", {}), data, held)
+        library_set = read_library_set(name, data[SETS][name])
+        _drop(mount, name, library_set.origin, library_set.accounts, data, held)
 
     return delete_definition(mount, SETS, name, check, dry_run=dry_run)
 
 
-def _drop(
-    mount: Mount, name: str, at: Data | None, dropped: dict[str, str], data: Data, held: t.Container[str]
-) -> None:
+def _drop(mount: Mount, name: str, origin: Origin, dropped: dict[str, str], data: Data, held: t.Container[str]) -> None:
     """Move accounts to those that are to be deleted."""
     if missing := {account: id_ for account, id_ in dropped.items() if id_ not in held}:
         raise NotHeld(missing)
     for account, id_ in dropped.items():
-        origin = Origin(**t.cast(Data, at))
         thing = Thing(ACCOUNT, account, origin.endpoint, origin.organization_id, origin.project_id, id_)
         data.setdefault(ENDINGS, {})[id_] = AccountEnding(subject_of(mount, name, account), thing).stored()
 
@@ -208,8 +206,9 @@ def all_library_sets(mount: Mount) -> list[LibrarySet]:
 
 def read_library_set(name: str, entry: Data) -> LibrarySet:
     """Return a set from how it is stored."""
-    names = tuple(entry["service_account_names"])
-    return LibrarySet(name, Origin(**entry["_at"]), entry["max_ttl"], names, dict(entry["_accounts"]))
+    with whole(f"library set {name!r}"):
+        names = tuple(entry["service_account_names"])
+        return LibrarySet(name, Origin(**entry["_at"]), entry["max_ttl"], names, dict(entry["_accounts"]))
 
 
 def put_account(mount: Mount, library_set: LibrarySet, account: str, account_id: str, replaces: str | None) -> bool:

@@ -6,17 +6,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
 import typing as t
 
 from ..durations import parse_duration
-from ..errors import OpenAICredsError, StoreError
+from ..errors import OpenAICredsError
 from ..mount import Mount
 from ..names import check_name, check_openai_id, check_template
 from ..store.base import Data
-from .change import Outcome, delete_definition, write_definition
+from .change import Outcome, delete_definition, whole, write_definition
 from .in_project import account_name, check_project, merge_project, project_in_use, project_when_written
 
 _SCOPE = re.compile(r"[A-Za-z0-9_.:*-]{1,128}")
@@ -51,13 +50,13 @@ def write_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool, **give
     _check_given(given)
     warnings: tuple[str, ...] = ()
 
+    @whole(f"role {name!r}")
     def make(before: Data, data: Data) -> Data:
         nonlocal warnings
-        with _whole(name):
-            entry = _merge(name, before or defaults, given)
-            project_id, warnings = project_when_written(entry, data, dry_run=dry_run)
-            if project_id is not None:
-                entry["_service_account"] = account_name(mount, before, entry, project_id)
+        entry = _merge(name, before or defaults, given)
+        project_id, warnings = project_when_written(entry, data, dry_run=dry_run)
+        if project_id is not None:
+            entry["_service_account"] = account_name(mount, before, entry, project_id)
         return entry
 
     outcome = write_definition(mount, "roles", name, make, dry_run=dry_run)
@@ -111,7 +110,7 @@ def find_role(mount: Mount, name: str, option: str = "name", *, definitions: Dat
         # Without a config it is most likely the mount or the store that is not the one that was meant.
         mount.check_configured(definitions)
         raise OpenAICredsError(f"{option}: role not found: {name!r}; see openai_role")
-    with _whole(name):
+    with whole(f"role {name!r}"):
         project_id = project_in_use(mount, definitions, entry, f"role {name!r}")
         return Role(
             name=name,
@@ -126,12 +125,3 @@ def find_role(mount: Mount, name: str, option: str = "name", *, definitions: Dat
             scopes=entry["scopes"],
             native_expiry=entry["native_expiry"],
         )
-
-
-@contextlib.contextmanager
-def _whole(name: str) -> t.Iterator[None]:
-    """Raise StoreError where something of a role is missing that every role has."""
-    try:
-        yield
-    except KeyError:
-        raise StoreError(f"store: role {name!r} does not hold what it should; somebody has edited it") from None

@@ -14,7 +14,7 @@ from ..errors import OpenAICredsError
 from ..mount import Mount
 from ..names import check_name, check_openai_id
 from ..store.base import Data
-from .change import Outcome, write_definition
+from .change import Outcome, whole, write_definition
 from .in_project import account_name, check_project, merge_project, project_in_use, project_when_written
 
 STATIC_ROLES = "static_roles"
@@ -71,6 +71,7 @@ def define_static_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool
     _check_given(given)
     warnings: tuple[str, ...] = ()
 
+    @whole(f"static role {name!r}")
     def make(before: Data, data: Data) -> Data:
         nonlocal warnings
         entry = _merge(before or defaults, given)
@@ -117,14 +118,15 @@ def find_static_role(mount: Mount, name: str, option: str = "name", *, definitio
         # Without a config it is most likely the mount or the store that is not the one that was meant.
         mount.check_configured(definitions)
         raise OpenAICredsError(f"{option}: static role not found: {name!r}; see openai_static_role")
-    return StaticRole(
-        name=name,
-        project_id=project_in_use(mount, definitions, entry, f"static role {name!r}"),
-        service_account_id=entry["service_account_id"],
-        service_account=entry["_service_account"] or entry["service_account_id"],
-        api_key_name=entry["api_key_name"],
-        rotation_period=entry["rotation_period"],
-        ttl=entry["ttl"],
-        rotation_strategy=entry["rotation_strategy"],
-        overlap=entry["overlap"],
-    )
+    with whole(f"static role {name!r}"):
+        return StaticRole(
+            name=name,
+            project_id=project_in_use(mount, definitions, entry, f"static role {name!r}"),
+            service_account_id=entry["service_account_id"],
+            service_account=entry["_service_account"] or entry["service_account_id"],
+            api_key_name=entry["api_key_name"],
+            rotation_period=entry["rotation_period"],
+            ttl=entry["ttl"],
+            rotation_strategy=entry["rotation_strategy"],
+            overlap=entry["overlap"],
+        )
