@@ -114,6 +114,7 @@ def _agree(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.once
 def test_killed_before_every_event(lab: Lab, scenario: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     prepare, at_least = SCENARIOS[scenario]
     lab.configure()

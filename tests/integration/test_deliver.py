@@ -578,6 +578,7 @@ def test_openai_being_away_changes_nothing(hosts: Hosts) -> None:
     ("kind", "method"),
     [("kill_before", "POST"), ("kill_after", "POST"), ("kill_before", "DELETE"), ("kill_after", "DELETE")],
 )
+@pytest.mark.once
 def test_a_run_that_is_killed_is_made_up_for_by_the_next(hosts: Hosts, kind: str, method: str) -> None:
     hosts.have()
     path = "/service_accounts$" if method == "POST" else "/service_accounts/"
@@ -703,6 +704,7 @@ def systemctl(lab: Lab, more: str = "") -> Path:
     return lab.path / "systemctl.log"
 
 
+@pytest.mark.once
 def test_units_are_told_of_their_own_file(hosts: Hosts) -> None:
     """The role is in a play twice, with handlers of one name."""
     log = systemctl(hosts.lab)

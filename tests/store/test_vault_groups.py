@@ -29,6 +29,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vau
 if t.TYPE_CHECKING:
     from bao import Bao
 
+pytestmark = pytest.mark.once
 FORK = multiprocessing.get_context("fork")
 NOW = int(time.time())
 DUE = NOW + 7200
@@ -485,7 +486,6 @@ def test_many_groups_that_nobody_has_filled_are_sealed_by_a_survey(opened: Opene
 # Many
 
 
-@pytest.mark.once
 def test_100000_live_documents_cost_an_idle_survey_little(opened: Opened, proxy: Proxy) -> None:
     """Nothing is opened, and the count is exact. The documents are small, since they do not matter."""
     store, count = opened(), 100_000

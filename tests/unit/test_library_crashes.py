@@ -120,6 +120,7 @@ def crash_at_writes(
 
 
 @pytest.mark.parametrize("after", [False, True])
+@pytest.mark.once
 def test_crashes_at_each_change_of_the_store(
     lab: Lab, pool: Mount, monkeypatch: pytest.MonkeyPatch, clock: Clock, after: bool
 ) -> None:

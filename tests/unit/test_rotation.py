@@ -328,6 +328,7 @@ BAD += [{"kind": "slow_after", "delay": 0.05}, {"kind": "late", "delay": 0.05}]
 
 @pytest.mark.parametrize("times", [1, 9])
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.once
 def test_every_bad_answer_at_every_step(lab: Lab, mount: Mount, step: str, times: int) -> None:
     """Once, or until the call is given up."""
     method, skip = STEPS[step]

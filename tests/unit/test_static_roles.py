@@ -326,6 +326,7 @@ _QUICK = {("new_key", 600, "cleanup"), ("new_account", 0, "rotation")}
         for one in itertools.product(("new_key", "new_account"), (0, 600), ("rotation", "cleanup"))
     ],
 )
+@pytest.mark.once
 def test_a_crash_at_any_write(
     lab: Lab,
     mount: Mount,
@@ -375,6 +376,7 @@ def test_a_crash_at_a_call(lab: Lab, mount: Mount, account: Data, crash: Crash, 
 
 
 @STRATEGIES
+@pytest.mark.once
 def test_a_crash_in_a_deletion(
     lab: Lab, mount: Mount, account: Data, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
