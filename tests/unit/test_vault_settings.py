@@ -22,6 +22,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import taken_leases
 
 SECTION = "hashi_vault_collection"
+ENVIRONMENTS = ["OPENAI_CREDS", "ANSIBLE_HASHI"]
 SECRETS = {"token", "secret_id", "password", "jwt"}
 #: What community.hashi_vault reads: variables, environment, whether ansible.cfg.
 THEIRS: dict[str, tuple[list[str], list[str], bool]] = {
@@ -133,10 +134,18 @@ def test_the_sources_are_those_of_the_other_collection() -> None:
         assert sources[name].get("ini", []) == ini, name
         assert sources[name].get("default") == (DEFAULTS.get(name) if name != "validate_certs" else None), name
         text = " ".join(options[name]["description"])
-        for source in (*variables, *environment):
-            assert f"({source})" in text, source
+        # Those that are found as the first one says only say what is different.
+        rule = {f"ansible_hashi_vault_{name}", *(f"{prefix}_VAULT_{name.upper()}" for prefix in ENVIRONMENTS)}
+        found = {*variables, *environment}
+        assert all(
+            f"({source})" in text for source in (found ^ rule if name == "url" else found if found != rule else ())
+        )
+        assert in_ini or found != rule or "Not from C(ansible.cfg)." in text, name
         if name in LAST:
-            assert f"E(BAO_{LAST[name]}), then E(VAULT_{LAST[name]})" in text
+            assert f"If it is not set, E(BAO_{LAST[name]}) counts, then E(VAULT_{LAST[name]})" in text
+    found_by_rule = " ".join(options["url"]["description"])
+    assert all(f"C({prefix}_VAULT_<OPTION>)" in found_by_rule for prefix in ENVIRONMENTS)
+    assert "C(ansible_hashi_vault_<option>)" in found_by_rule and f"C([{SECTION}])" in found_by_rule
 
 
 def test_defaults() -> None:
