@@ -47,7 +47,8 @@ html_title = f"{COLLECTION} {version}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = html_show_sourcelink = html_use_index = False
-antsibull_ext_color_scheme = "default-autodark"
+# Its own colours follow the system, not the button that switches the theme: see site.css.
+antsibull_ext_color_scheme = "none"
 
 # Pygments does not know policies of Vault, and colours what it can.
 suppress_warnings = ["misc.highlighting_failure"]
