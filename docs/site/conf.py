@@ -60,6 +60,9 @@ ANSIBLE = {
     "callback_plugins": "plugins/callback.html",
     "common_return_values": "reference_appendices/common_return_values.html",
 }
+#: Keeps a flowchart narrow, so that its text is not shrunk to fit the page, and writes that text in the lines that were measured: else what
+#: is longer in the reader's font is cut off.
+FLOWCHART = '%%{init: {"htmlLabels": false, "flowchart": {"htmlLabels": false, "nodeSpacing": 30, "rankSpacing": 30, "wrappingWidth": 120}}}%%\n'
 
 
 class Diagram(SphinxDirective):
@@ -72,7 +75,7 @@ class Diagram(SphinxDirective):
         picture = f"diagrams/{hashlib.sha256(text.encode()).hexdigest()[:16]}.svg"
         path = Path(self.env.srcdir, picture)
         path.parent.mkdir(exist_ok=True)
-        path.write_text(mermaidx.render(text).svg())
+        path.write_text(mermaidx.render(FLOWCHART + text).svg())
         return [nodes.container("", nodes.image(uri=f"/{picture}", alt=text), classes=["diagram"])]
 
 
