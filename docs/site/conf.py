@@ -3,7 +3,7 @@
 
 The source is a copy of the checkout with the reference in it, as antsibull-docs makes it. The guides stay what they are on GitHub: plain
 Markdown. What a site needs beyond that is added here: the navigation, which is in the order of docs/README.md; diagrams, drawn ahead so that
-pages need no scripts for them; and links from names of plugins to the reference.
+pages need no scripts for them; links from names of plugins to the reference; and where long names may break on a phone.
 """
 
 from __future__ import annotations
@@ -63,6 +63,9 @@ ANSIBLE = {
 #: Keeps a flowchart narrow, so that its text is not shrunk to fit the page, and writes that text in the lines that were measured: else what
 #: is longer in the reader's font is cut off.
 FLOWCHART = '%%{init: {"htmlLabels": false, "flowchart": {"htmlLabels": false, "nodeSpacing": 30, "rankSpacing": 30, "wrappingWidth": 120}}}%%\n'
+
+#: Where a long name may go on in the next line: after an underscore, slash, comma or dot, and before a brace. File names stay whole.
+JOINT = re.compile(r"(?i)(?<=\w)_(?=\w)|(?<=[a-z;])[/,](?=[a-z]{2}|&)|(?<=\w)\.(?=[a-z]{5})|(?=\{\w)")
 
 
 class Diagram(SphinxDirective):
@@ -143,8 +146,23 @@ def link_to_ansible(_app: Sphinx, _env: t.Any, wanted: addnodes.pending_xref, te
     )
 
 
+def let_names_break(_app: Sphinx, _page: str, _template: str, context: dict[str, t.Any], _source: t.Any) -> None:
+    """Mark where names may break in narrow places. Who copies a name gets it without the marks."""
+
+    def mark(part: re.Match[str]) -> str:
+        return re.sub(r">[^<]+", lambda text: JOINT.sub(r"\g<0><wbr>", text[0]), part[0])
+
+    narrow = (
+        r'(?s)<h1>.*?</h1>|<table class="docutils align-default">.*?</table>|<p class="ansible-option-title".*?</p>'
+    )
+    context["body"] = re.sub(narrow, mark, context.get("body", ""))
+    for page in filter(None, (context.get("prev"), context.get("next"))):
+        page["title"] = JOINT.sub(r"\g<0><wbr>", page["title"])
+
+
 def setup(app: Sphinx) -> None:
     app.add_directive("mermaid", Diagram)
     app.add_transform(LinksToTheReference)
     app.connect("source-read", adapt)
     app.connect("missing-reference", link_to_ansible)
+    app.connect("html-page-context", let_names_break)
