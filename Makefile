@@ -8,7 +8,7 @@
 #   make test-installed  the same tests as make test on the collection as users install it: built, then installed with ansible-galaxy
 #   make dev        set up what development needs; HOOK=yes has git check each commit, by pre-commit
 #   make lint       ruff, mypy, ansible-lint (production profile), codespell, actionlint, changelog
-#   make sanity     ansible-test sanity
+#   make sanity     ansible-test sanity, and a trial of ansible-test units and integration
 #   make docs       check the documentation and build the site .build/docs/site of it, without a network
 #   make galaxy     galaxy-importer, the checks of Ansible Galaxy, on the tarball
 #   make molecule   the molecule scenarios

@@ -7,11 +7,19 @@ import itertools
 import mmap
 import os
 import signal
+import sys
 import tempfile
 import typing as t
 from pathlib import Path
 
 import pytest
+
+# ansible-test imports this by the name of the collection, and knows neither pyproject.toml nor the Makefile.
+ANSIBLE_TEST = __name__ != "conftest"
+if ANSIBLE_TEST:
+    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "unit")]
+    os.environ["OPENAI_CREDS_TEST_COLLECTIONS"] = os.environ["ANSIBLE_COLLECTIONS_PATH"]
+
 from double.client import Double
 from lab import MARKER, PROJECT, Lab, new_lab
 from pushgateway import Pushgateway
@@ -22,8 +30,22 @@ if t.TYPE_CHECKING:
     from bao import Bao, Cluster
 
 
-def pytest_configure() -> None:
-    """Let the programs that tests start be ended by signals, also where nohup or a shell's & has had them ignored."""
+MARKERS = (
+    "long: takes minutes of a processor; make test-long and .ci/run run these, make test and ansible-test the others",
+    "slow: takes a minute or more; each worker begins with one of these",
+    "once: shows the same on every Python and ansible-core; only the first leg of .ci/run runs these",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers, and set signals.
+
+    Programs that tests start can be ended by them, also where nohup or a shell's & has had them ignored.
+    """
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    if ANSIBLE_TEST:
+        config.option.markexpr = "not long"
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
