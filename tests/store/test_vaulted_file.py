@@ -633,11 +633,11 @@ def test_what_one_worker_has_read_or_written_the_next_one_need_not_decrypt(
 
 def test_what_is_large_is_remembered_only_where_all_tasks_read_it(path: Path, filled: VaultedFileStore) -> None:
     filled.write(
-        Write("leases/000-large", {"text": SECRET + "x" * 10_000}), Write("leases/001-small", {"text": SECRET})
+        Write("leases/000-large", {"text": SECRET + "x" * 20_000}), Write("leases/001-small", {"text": SECRET})
     )
     memory = run_memory.FILES._memory[:]
     assert b"x" * 100 not in memory and SECRET.encode() in memory
-    filled.write(Write("large", {"text": "x" * 10_000}))
+    filled.write(Write("large", {"text": "x" * 20_000}))
     assert b"x" * 100 in run_memory.FILES._memory[:]
     assert PASSWORD not in memory and PASSWORD.hex().encode() not in memory
 

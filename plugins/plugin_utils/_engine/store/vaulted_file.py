@@ -41,7 +41,7 @@ GROUP_SIZE = 64
 _CACHED_FILES = 64
 #: The largest file that a run remembers, in characters of plain text: larger ones are not read by each task. In the mount's own
 #: folder they are, where the definitions are.
-_REMEMBERED = 4096
+_REMEMBERED = 16_384
 _REMEMBERED_OF_ALL = 2**17
 _GENERATION_DIGITS = 12
 
