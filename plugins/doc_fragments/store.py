@@ -22,7 +22,7 @@ options:
   store:
     description:
       - Where state is kept. V(vaulted_file) keeps it in files encrypted with the vault secrets that Ansible was given.
-        V(vault_kv) keeps it in HashiCorp Vault or OpenBao, in a KV secrets engine of version 2.
+        V(vault_kv) keeps it in HashiCorp Vault or OpenBao, in a KV secrets engine of version 2. O(url) says where the options of Vault come from.
       - Also the variable C(openai_creds_store), E(OPENAI_CREDS_STORE), or C(store) in section C([openai_creds]) of C(ansible.cfg).
         The default is V(vaulted_file).
     type: str

@@ -17,13 +17,14 @@ requirements:
 options:
   url:
     description:
-      - Address of HashiCorp Vault or OpenBao. This option and all that follow are for O(store=vault_kv).
+      - Address of HashiCorp Vault or OpenBao. This option and the others of Vault are for O(store=vault_kv).
       - The address may end in C(/v1) or C(/ui). A Unix socket is refused.
-      - The options have the names and sources of C(community.hashi_vault). Unless an option says otherwise, it can also be set with the variable
-        C(ansible_hashi_vault_<option>), then with C(OPENAI_CREDS_VAULT_<OPTION>), then with C(ANSIBLE_HASHI_VAULT_<OPTION>), and then by its name
-        in section C([hashi_vault_collection]) of C(ansible.cfg). AWX credential types can set no variables that begin with C(ANSIBLE_).
-      - The address also comes from the variable C(ansible_hashi_vault_addr), and not from C(ANSIBLE_HASHI_VAULT_URL) but from
-        E(ANSIBLE_HASHI_VAULT_ADDR). If it is not set, E(BAO_ADDR) counts, then E(VAULT_ADDR).
+      - The options have the names and sources of C(community.hashi_vault). Unless it says otherwise, each comes from the first of these that is
+        set, the option itself, the variable C(ansible_hashi_vault_<option>), the environment variables C(OPENAI_CREDS_VAULT_<OPTION>) and
+        C(ANSIBLE_HASHI_VAULT_<OPTION>), and its name in section C([hashi_vault_collection]) of C(ansible.cfg).
+        AWX credential types can set no environment variables that begin with C(ANSIBLE_).
+      - The address also comes from the variable C(ansible_hashi_vault_addr), and its second environment variable is E(ANSIBLE_HASHI_VAULT_ADDR),
+        not C(ANSIBLE_HASHI_VAULT_URL). If it is not set, E(BAO_ADDR) counts, then E(VAULT_ADDR).
     type: str
   proxies:
     description:
@@ -39,9 +40,8 @@ options:
   validate_certs:
     description:
       - Whether to check the server's certificate. Without this check, anybody between you and the server can read all secrets.
-      - Also the variable C(ansible_hashi_vault_validate_certs) or E(OPENAI_CREDS_VAULT_VALIDATE_CERTS).
-        After these the opposite of E(BAO_SKIP_VERIFY), then of E(VAULT_SKIP_VERIFY).
-        The default is V(true).
+      - Besides the option, only the variable C(ansible_hashi_vault_validate_certs) and E(OPENAI_CREDS_VAULT_VALIDATE_CERTS) set it. If it is not
+        set, the opposite of E(BAO_SKIP_VERIFY) counts, then that of E(VAULT_SKIP_VERIFY). The default is V(true).
     type: bool
   namespace:
     description:
@@ -64,7 +64,8 @@ options:
   engine_mount_point:
     description:
       - Where the KV secrets engine, version 2, is mounted.
-      - Also the variable C(ansible_hashi_vault_engine_mount_point) or E(OPENAI_CREDS_VAULT_ENGINE_MOUNT_POINT). The default is V(secret).
+      - Besides the option, only the variable C(ansible_hashi_vault_engine_mount_point) and E(OPENAI_CREDS_VAULT_ENGINE_MOUNT_POINT) set it. The
+        default is V(secret).
     type: str
   auth_method:
     description:
@@ -77,7 +78,7 @@ options:
     type: str
   token:
     description:
-      - The token, with O(auth_method=token). Not from C(ansible.cfg). If it is not set, E(BAO_TOKEN) counts, then E(VAULT_TOKEN), then
+      - The token, with O(auth_method=token). It is not read from C(ansible.cfg). If it is not set, E(BAO_TOKEN) counts, then E(VAULT_TOKEN), then
         the file that O(token_path) and O(token_file) name.
     type: str
   token_path:
@@ -94,11 +95,11 @@ options:
     type: bool
   username:
     description:
-      - The user, with O(auth_method=userpass) and O(auth_method=ldap). Not from C(ansible.cfg).
+      - The user, with O(auth_method=userpass) and O(auth_method=ldap). It is not read from C(ansible.cfg).
     type: str
   password:
     description:
-      - The user's password. Not from C(ansible.cfg).
+      - The user's password. It is not read from C(ansible.cfg).
     type: str
   role_id:
     description:
@@ -107,13 +108,13 @@ options:
     type: str
   secret_id:
     description:
-      - The secret id, with O(auth_method=approle) and a role that asks for one. Not from C(ansible.cfg).
+      - The secret id, with O(auth_method=approle) and a role that asks for one. It is not read from C(ansible.cfg).
     type: str
   jwt:
     description:
       - The JSON Web Token, with O(auth_method=jwt) and O(auth_method=kubernetes). With O(auth_method=kubernetes) the default is the token of
         the pod's service account.
-      - Also E(OPENAI_CREDS_VAULT_JWT) or E(ANSIBLE_HASHI_VAULT_JWT).
+      - Besides the option, only E(OPENAI_CREDS_VAULT_JWT) and E(ANSIBLE_HASHI_VAULT_JWT) set it.
     type: str
   cert_auth_public_key:
     description:

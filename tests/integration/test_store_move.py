@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 import typing as t
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from unit.test_leases import opens_models
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.owners import Owner
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.journal.things import ADMIN_KEY, Thing
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import (
     active_records,
     find_record,
@@ -37,6 +38,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.c
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.check_out import check_out
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.status import library_status
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.state import KeyEnding, rotation_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.static_role import (
     current_credential,
     delete_static_role,
@@ -258,6 +260,22 @@ def test_static_roles_and_library_sets_go_on_there(nodes: Nodes, from_: str, to:
     with pytest.raises(OpenAICredsError, match=f"has been moved to the store {to}"):
         check_out(nodes.mount(from_), "my-set", 60)
     go_on_there(there, nodes.mount(to), keys)
+
+
+def test_a_mount_with_much_to_end_goes_too(nodes: Nodes) -> None:
+    """What has keys in it is never stored in parts, however much it is."""
+    nodes.files.configure()
+    source, target = nodes.mount("vaulted_file"), nodes.mount("vault_kv")
+    config = source.check_configured()
+    things = [Thing(ADMIN_KEY, None, config.api_endpoint, config.organization_id, None, f"key_{n}") for n in range(60)]
+    endings = [asdict(KeyEnding(thing, None, int(time.time()) + 3600, 3600)) for thing in things]
+    source.define(lambda data: data.update(rotation={"intent": None, "endings": endings}) is None)
+    many = {f"role-{nth}": {"description": "x" * 100} for nth in range(300)}
+    source.define(lambda data: data.update(roles=many) is None)
+    stored = source.store.read("definitions")
+    assert stored and isinstance(stored.data["rotation"], dict) and isinstance(stored.data["roles"], list)
+    assert moved(source, target, "vault_kv") is not None
+    assert [ending.thing for ending in rotation_of(target).endings] == things and target.definitions("roles") == many
 
 
 def usable(mount: Mount) -> bool:

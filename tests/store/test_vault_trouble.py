@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import random
 import secrets
 import threading
 import time
@@ -244,14 +246,19 @@ def test_a_document_that_somebody_has_edited_is_named_and_can_be_rolled_back(
     assert store.read("a/x")
 
 
+def incompressible(characters: int) -> str:
+    """Return a text that takes no less when it is compressed."""
+    return base64.b64encode(random.Random(0).randbytes(characters * 3 // 4)).decode()
+
+
 def test_a_document_that_is_too_large_is_named_and_not_tried_again(opened: Opened, proxy: Proxy) -> None:
     """By the server's own limit, by its storage and by a gateway."""
     store = opened()
     store.read("a/x")
-    large = {"text": "x" * 33 * 2**20}
+    large = {"text": incompressible(33 * 2**20)}
     proxy.seen.clear()
     text = refused(store.write, Write("definitions", large))
-    assert "definitions would be 34603" in text and "max_request_size" in text
+    assert "definitions would be 35" in text and "max_request_size" in text
     proxy.faults = [("POST", 413, 1)]
     assert "definitions would be" in refused(store.write, Write("definitions", {}))
     assert sum(request.startswith("POST") for request, _headers in proxy.seen) == 2
@@ -265,7 +272,7 @@ def test_storage_that_takes_less_is_named_and_not_asked_again(raft: Cluster) -> 
         return hvac.Client(url=raft.address, token=token, verify=raft.ca_cert, adapter=adapter)
 
     store = VaultKVStore(connect, engine_mount_point="secret", kv_path=kv_path, mount="m", log=lines.append)
-    text = refused(store.write, Write("definitions", {"text": "x" * 2 * 2**20}))
+    text = refused(store.write, Write("definitions", {"text": incompressible(2 * 2**20)}))
     assert "definitions would be 2" in text and "max 1048576 bytes" in text
     assert sum("POST" in line for line in lines) == 1
 

@@ -28,6 +28,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.c
     plan_check_out,
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.status import library_status
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.metrics.gauges import collect
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.mount import Mount
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run import processes
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Data, Write
@@ -243,3 +244,7 @@ def test_a_set_that_somebody_has_edited_is_named_and_not_forgotten(pool: Mount, 
             act()
         text = "store: library set 'pool' does not hold what it should; somebody has edited it"
         assert sentence(refused.value) == text
+    # It hides nothing else.
+    (warning,) = collect(pool, None).warnings
+    assert warning.startswith("openai_creds_library_accounts is left out, ") and text in warning
+    assert [text in warning for warning in delete_config(pool, force=True, dry_run=True).warnings] == [True]

@@ -12,8 +12,9 @@ import pytest
 from lab import Lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine import sections
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import UnreadableError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.sections import fold, unfold
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import shrinking
 
 MANY = {f"role-{nth}": {"description": "ä" * 100, "ttl": nth} for nth in range(2000)}
 
@@ -67,10 +68,16 @@ def test_sections_are_compared_by_what_they_hold() -> None:
     ],
 )
 def test_what_was_not_stored_as_a_part_is_named(monkeypatch: pytest.MonkeyPatch, part: t.Any) -> None:
-    monkeypatch.setattr(sections, "_LARGEST", 1000)
+    monkeypatch.setattr(shrinking, "_LARGEST", 1000)
     edited = unfold({"roles": [part]})["roles"]
     for read in (lambda: edited["my-role"], lambda: list(edited), lambda: len(edited)):
         with pytest.raises(
-            StoreError, match=r"^store: roles in the definitions does not hold what it should; somebody"
+            UnreadableError, match=r"^store: section 'roles' of the definitions does not hold what it should; somebody"
         ):
             read()
+
+
+def test_a_section_without_parts_is_named_and_no_name_is_a_defect() -> None:
+    with pytest.raises(UnreadableError):
+        list(unfold({"roles": []})["roles"])
+    assert "\ud800" not in unfold(fold({"roles": MANY}))["roles"]

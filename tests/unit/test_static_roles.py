@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import typing as t
@@ -19,7 +20,7 @@ from wording import sentence
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.config.config import delete_config
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.change import Outcome
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.definitions.projects import delete_project
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, StoreError
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors import OpenAICredsError, UnreadableError
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import active_records, records
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import lease_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.making import LeaseMaking
@@ -609,16 +610,19 @@ def test_deleted_but_for_what_cannot_be_read(lab: Lab, mount: Mount, account: Da
     assert lab.accounts() == ({"workload"} if strategy == "new_key" else set())
 
 
-@pytest.mark.parametrize("field", ["service_account_id", "rotation_period", "api_key_name"])
+@pytest.mark.parametrize("field", ["service_account_id", "rotation_period", "api_key_name", "rotation_strategy"])
 def test_a_static_role_that_somebody_has_edited_is_named(mount: Mount, account: Data, field: str) -> None:
     write(mount, account)
     mount.define(lambda data: data["static_roles"]["Data.Science"].pop(field) is not None)
-    with pytest.raises(StoreError) as refused:
+    with pytest.raises(UnreadableError) as refused:
         current(mount)
     assert (
         sentence(refused.value)
         == "store: static role 'Data.Science' does not hold what it should; somebody has edited it"
     )
+    assert [one["rotation_due"] for one in read_static_roles(mount, None)] == [True]
+    with pytest.raises(UnreadableError) if field == "rotation_strategy" else contextlib.nullcontext():
+        write(mount, account, **({} if field == "rotation_strategy" else {field: DEFAULTS.get(field, account["id"])}))
     delete_static_role(mount, "Data.Science", dry_run=False)
     write(mount, account)
     assert current(mount)

@@ -9,27 +9,27 @@ The definitions of a thousand static roles differ little from each other, and a 
 
 from __future__ import annotations
 
-import base64
 import functools
 import itertools
 import json
 import typing as t
 import zlib
 
-from .errors import StoreError
+from .errors import UnreadableError
 from .store.base import Data
+from .store.shrinking import compress, expand
 
-#: Sections of up to so many characters of JSON stay as people can read them.
+#: What has keys in it stays as people can read it, who may need them when nothing else works.
+_READABLE = ("config", "rotation")
+#: So do other sections of up to so many characters of JSON.
 _LARGE = 16_384
-#: About how many each part of the others has.
+#: About how many each part of the rest has.
 _PART = 32_768
-#: What is larger was not stored here.
-_LARGEST = 256 * 1024 * 1024
 
 
 def fold(sections: Data) -> Data:
     """Return sections of the definitions, by their names, as they are to be stored."""
-    return {name: _folded(section) for name, section in sections.items()}
+    return {name: section if name in _READABLE else _folded(section) for name, section in sections.items()}
 
 
 def unfold(stored: Data) -> Data:
@@ -42,7 +42,8 @@ class _Section(t.Mapping[str, t.Any]):
 
     def __init__(self, name: str, parts: list[str]) -> None:
         self._name = name
-        self.parts = parts
+        # An empty list is nothing that was stored here, and an empty part is refused.
+        self.parts = parts or [""]
 
     def __getitem__(self, name: str) -> t.Any:
         return self._open(self.parts[_place(name, len(self.parts))])[name]
@@ -61,9 +62,9 @@ class _Section(t.Mapping[str, t.Any]):
     def _open(self, part: str) -> Data:
         try:
             return _open(part)
-        except (TypeError, ValueError, zlib.error):
-            raise StoreError(
-                f"store: {self._name} in the definitions does not hold what it should; somebody has edited it"
+        except (TypeError, ValueError):
+            raise UnreadableError(
+                f"store: section {self._name!r} of the definitions does not hold what it should; somebody has edited it"
             ) from None
 
 
@@ -76,25 +77,17 @@ def _folded(section: t.Any) -> t.Any:
     parts: list[Data] = [{} for _unused in range(max(1, size // _PART))]
     for name, entry in section.items():
         parts[_place(name, len(parts))][name] = entry
-    return [_compress(part) for part in parts]
+    return [compress(json.dumps(part, separators=(",", ":"))) for part in parts]
 
 
 def _place(name: str, parts: int) -> int:
     """Return the number of the part that an entry is in."""
-    return zlib.crc32(name.encode()) % parts
-
-
-def _compress(part: Data) -> str:
-    text = json.dumps(part, separators=(",", ":"))
-    return base64.b64encode(zlib.compress(text.encode(), 6)).decode()
+    # A name may be asked for that is none.
+    return zlib.crc32(name.encode(errors="surrogatepass")) % parts
 
 
 # A task asks for the same entry more than once.
 @functools.lru_cache(maxsize=64)
 def _open(part: str) -> Data:
-    """Return a part; raises TypeError, ValueError or zlib.error if it was not stored here. It is not to be changed."""
-    compressed = zlib.decompressobj()
-    text = compressed.decompress(base64.b64decode(part, validate=True), _LARGEST)
-    if not compressed.eof:
-        raise ValueError("cut short, or too large")
-    return dict(json.loads(text))
+    """Return a part, not to be changed; raises TypeError or ValueError if it was not stored here."""
+    return dict(json.loads(expand(part)))

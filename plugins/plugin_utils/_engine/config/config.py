@@ -13,7 +13,7 @@ from functools import partial
 from ..definitions.change import Outcome
 from ..definitions.static_roles import STATIC_ROLES
 from ..durations import rfc3339
-from ..errors import ApiError, OpenAICredsError
+from ..errors import ApiError, OpenAICredsError, UnreadableError
 from ..leases.find import records
 from ..library.accounts import count_accounts
 from ..mount import Mount
@@ -220,7 +220,12 @@ def _left_behind(mount: Mount, config: MountConfig, rotation: Rotation) -> t.Ite
     if leases:
         named = ", ".join(sorted(leases)[:_NAMED]) + (f" and {len(leases) - _NAMED} more" if leases[_NAMED:] else "")
         yield f"{len(leases)} lease(s) live on, configure the mount again to revoke them or clean them up: {named}"
-    if accounts := count_accounts(mount):
+    try:
+        accounts = count_accounts(mount)
+    except UnreadableError as error:
+        yield f"library accounts may live on in what cannot be read in the store: {error}"
+        return
+    if accounts:
         yield f"{accounts} library account(s) live on, configure the mount again to delete their library sets"
 
 

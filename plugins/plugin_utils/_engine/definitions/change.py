@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from ..errors import StoreError
+from ..errors import UnreadableError
 from ..mount import Mount
 from ..names import check_name
 from ..store.base import Data
@@ -83,16 +83,20 @@ def read_definitions(mount: Mount, section: str, name: str | None) -> list[Data]
     if name is not None:
         check_name(name, "name")
     entries = mount.definitions(section)
-    return [t.cast(Data, named(key, entries[key])) for key in sorted(entries) if name is None or key == name]
+    names = sorted(entries) if name is None else [name] if name in entries else []
+    return [t.cast(Data, named(key, entries[key])) for key in names]
 
 
 @contextlib.contextmanager
 def whole(what: str) -> t.Iterator[None]:
-    """Raise StoreError where something of a definition is missing that every one has. what is the definition in words."""
+    """Raise UnreadableError where something of a stored definition is missing that every one has. what is the definition in words.
+
+    Only what reads it belongs into the context: other errors of these kinds have other causes.
+    """
     try:
         yield
     except (AttributeError, KeyError, TypeError):
-        raise StoreError(f"store: {what} does not hold what it should; somebody has edited it") from None
+        raise UnreadableError(f"store: {what} does not hold what it should; somebody has edited it") from None
 
 
 def _apply(mount: Mount, change: t.Callable[[Data], bool], dry_run: bool) -> bool:

@@ -10,6 +10,7 @@ from ..errors import OpenAICredsError
 from ..mount import Mount
 from ..names import check_name, check_openai_id
 from ..store.base import Data
+from .change import whole
 
 
 def check_project(given: Data) -> None:
@@ -42,7 +43,7 @@ def project_when_written(entry: Data, definitions: Data, *, dry_run: bool) -> tu
         return str(entry["project_id"]), ()
     project = definitions.get("projects", {}).get(name)
     if project is not None:
-        return str(project["project_id"]), ()
+        return _id_of(name, project), ()
     if not dry_run:
         raise OpenAICredsError(f"project: project not found: {name!r} is not registered; see openai_project")
     return None, (f"project {name!r} is not registered; a real run fails unless it has been by then",)
@@ -57,7 +58,12 @@ def project_in_use(mount: Mount, definitions: Data, entry: Data, what: str) -> s
         # Without a config it is most likely the mount or the store that is not the one that was meant.
         mount.check_configured(definitions)
         raise OpenAICredsError(f"project not found: {what} uses {entry['project']!r}; see openai_project")
-    return str(project["project_id"])
+    return _id_of(entry["project"], project)
+
+
+def _id_of(name: str, project: Data) -> str:
+    with whole(f"project {name!r}"):
+        return str(project["project_id"])
 
 
 def account_name(mount: Mount, before: Data, entry: Data, project_id: str) -> str | None:

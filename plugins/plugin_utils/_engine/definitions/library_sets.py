@@ -104,28 +104,28 @@ def define_library_set(
     _check_given(given)
     warnings: tuple[str, ...] = ()
 
-    @whole(f"library set {name!r}")
     def make(before: Data, data: Data) -> Data:
         nonlocal warnings
-        entry = _merge(before or defaults, given)
+        with whole(f"library set {name!r}"):
+            entry = _merge(before or defaults, given)
+        stored = read_library_set(name, before) if before else None
         project_id, warnings = project_when_written(entry, data, dry_run=dry_run)
         if project_id is None:
             return entry
-        had: dict[str, str] = before.get("_accounts", {})
-        at: Data = before.get("_at") or {}
-        if had and at["project_id"] != project_id:
-            raise OpenAICredsError(
-                f"project, project_id: the accounts of library set {name!r} are in {at['project_id']}; delete the set first to "
-                f"have accounts in {project_id}"
-            )
+        config = data.get("config") or {}
+        origin = Origin(project_id, config.get("api_endpoint", ""), config.get("organization_id"))
+        had: dict[str, str] = {}
+        if stored and stored.accounts:
+            had, origin = stored.accounts, stored.origin
+            if origin.project_id != project_id:
+                raise OpenAICredsError(
+                    f"project, project_id: the accounts of library set {name!r} are in {origin.project_id}; delete the set first "
+                    f"to have accounts in {project_id}"
+                )
         dropped = {account: id_ for account, id_ in had.items() if account not in entry["service_account_names"]}
         entry["_accounts"] = {account: id_ for account, id_ in had.items() if account not in dropped}
-        if not had:
-            config = data.get("config") or {}
-            at = {"project_id": project_id, "endpoint": config.get("api_endpoint", "")}
-            at["organization_id"] = config.get("organization_id")
-        entry["_at"] = at
-        _drop(mount, name, Origin(**at), dropped, data, held)
+        entry["_at"] = dataclasses.asdict(origin)
+        _drop(mount, name, origin, dropped, data, held)
         return entry
 
     outcome = write_definition(mount, SETS, name, make, dry_run=dry_run)

@@ -50,10 +50,10 @@ def write_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool, **give
     _check_given(given)
     warnings: tuple[str, ...] = ()
 
-    @whole(f"role {name!r}")
     def make(before: Data, data: Data) -> Data:
         nonlocal warnings
-        entry = _merge(name, before or defaults, given)
+        with whole(f"role {name!r}"):
+            entry = _merge(name, before or defaults, given)
         project_id, warnings = project_when_written(entry, data, dry_run=dry_run)
         if project_id is not None:
             entry["_service_account"] = account_name(mount, before, entry, project_id)

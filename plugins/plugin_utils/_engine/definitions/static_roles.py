@@ -71,10 +71,10 @@ def define_static_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool
     _check_given(given)
     warnings: tuple[str, ...] = ()
 
-    @whole(f"static role {name!r}")
     def make(before: Data, data: Data) -> Data:
         nonlocal warnings
-        entry = _merge(before or defaults, given)
+        with whole(f"static role {name!r}"):
+            entry = _merge(before or defaults, given)
         project_id, warnings = project_when_written(entry, data, dry_run=dry_run)
         if project_id is not None:
             entry["_service_account"] = account_name(mount, before, entry, project_id)

@@ -23,6 +23,7 @@ _ISSUED = "openai_creds_issued_total"
 _REVOKED = "openai_creds_revoked_total"
 _API_ERRORS = "openai_api_error_total"
 _LAST_CLEANUP = "openai_creds_last_cleanup_timestamp_seconds"
+_LIBRARY = "openai_creds_library_accounts"
 _STATUSES = ("active", "expired", "failed", "pending")
 
 
@@ -66,7 +67,7 @@ def collect(mount: Mount, costs_window: int | None) -> Collected:
         *_api_errors(mount, warnings),
         *_admin_key(mount, warnings),
         *_cleanup(mount, warnings),
-        _library(mount),
+        *_library(mount, warnings),
     ]
     if costs_window is not None:
         try:
@@ -169,11 +170,16 @@ def _cleanup(mount: Mount, warnings: list[str]) -> t.Iterator[Metric]:
     yield Metric(_LAST_CLEANUP, what, (), (Sample(last),))
 
 
-def _library(mount: Mount) -> Metric:
+def _library(mount: Mount, warnings: list[str]) -> t.Iterator[Metric]:
+    try:
+        sets = library_status(mount, None)
+    except UnreadableError as error:
+        warnings.append(_left_out(_LIBRARY, error))
+        return
     samples = [
         Sample(library_set[f"{status}_accounts"], {"library_set": library_set["name"], "status": status})
-        for library_set in library_status(mount, None)
+        for library_set in sets
         for status in (AVAILABLE, CHECKED_OUT)
     ]
     what = "Accounts of library sets, by status."
-    return Metric("openai_creds_library_accounts", what, ("library_set", "status"), tuple(samples))
+    yield Metric(_LIBRARY, what, ("library_set", "status"), tuple(samples))

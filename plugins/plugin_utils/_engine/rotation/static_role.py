@@ -16,10 +16,11 @@ is made anew. All the rest, how leases are made, ended, listed and refused, is w
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing as t
 
-from ..definitions.change import Outcome, delete_definition, read_definitions
+from ..definitions.change import Outcome, delete_definition, read_definitions, whole
 from ..definitions.static_roles import (
     NEW_ACCOUNT,
     NEW_KEY,
@@ -82,7 +83,9 @@ def write_static_role(mount: Mount, name: str, *, defaults: Data, dry_run: bool,
 def _refuse_keys_of_own_account(mount: Mount, name: str, entry: Data) -> None:
     """Raise if an account that new_account has made were to get new keys: it ends with its lease."""
     state = read_state(mount, name).value
-    if entry["rotation_strategy"] != NEW_KEY or not state.current or not state.origin:
+    with whole(f"static role {name!r}"):
+        new_key = entry["rotation_strategy"] == NEW_KEY
+    if not new_key or not state.current or not state.origin:
         return
     if state.origin.endswith(f"/{entry['service_account_id']}") and _is_account(read_lease(mount, state.current)):
         raise OpenAICredsError(
@@ -298,17 +301,19 @@ def _public(
     state = states[entry["name"]].value if entry["name"] in states else StaticState()
     lease = leases.get(state.current or "")
     last = state.last_rotated
-    after = rotates_after(entry["rotation_period"], entry["ttl"], entry["overlap"])
     live = lease is not None and not lease.ending and mount.now() < lease.expires_at
-    try:
+    # Due where something is wrong, so that whoever rotates it is told.
+    planned, due = None, True
+    with contextlib.suppress(OpenAICredsError):
+        with whole(f"static role {entry['name']!r}"):
+            after = rotates_after(entry["rotation_period"], entry["ttl"], entry["overlap"])
+        planned = last + after if last else None
         due = is_due(mount, find_static_role(mount, entry["name"], definitions=definitions), state)
-    except OpenAICredsError:
-        due = True  # so that whoever rotates it is told what is wrong
     return {
         **entry,
         "current_service_account_id": state.account_id,
         "last_rotated": rfc3339(last) if last else None,
-        "next_rotation": rfc3339(last + after) if last else None,
+        "next_rotation": rfc3339(planned) if planned else None,
         "rotation_due": due,
         "api_key_id": lease.api_key_id if lease and live else None,
         "expires_at": rfc3339(lease.expires_at) if lease and live else None,

@@ -16,6 +16,7 @@ import typing as t
 from ..errors import UnreadableError
 from ..names import base36
 from .base import Data
+from .shrinking import shrink, unshrink
 
 #: How many writers find their mark below what others have written on top. Each that retries does so within seconds.
 WRITES = 64
@@ -34,7 +35,8 @@ class Content(t.NamedTuple):
 
 def pack(data: str, due: int, writes: t.Sequence[str]) -> Data:
     """Return the fields of a secret for content in JSON that is due at a time."""
-    return {"data": data, "due": due, "writes": list(writes), "sum": _sum(data, due)}
+    stored = shrink(data)
+    return {"data": stored, "due": due, "writes": list(writes), "sum": _sum(stored, due)}
 
 
 def unpack(secret: Data, shown: str) -> Content:
@@ -42,7 +44,7 @@ def unpack(secret: Data, shown: str) -> Content:
     try:
         fields = secret["data"]
         due, writes = int(fields["due"]), tuple(map(str, fields["writes"]))
-        content = Content(dict(json.loads(fields["data"])), due, int(secret["metadata"]["version"]), writes)
+        content = Content(dict(json.loads(unshrink(fields["data"]))), due, int(secret["metadata"]["version"]), writes)
         is_ours = fields["sum"] == _sum(fields["data"], due)
     except (AttributeError, KeyError, TypeError, ValueError):
         is_ours = False

@@ -251,9 +251,9 @@ class VaultedFileStore(Store):
         """Yield the documents of a group, and when each is due."""
         try:
             try:
-                group = self._merge(files)
+                group = self._merge(files, tell=False)
             except FileNotFoundError:
-                group = self._group(files[0].folder, files[0].group)
+                group = self._group(files[0].folder, files[0].group, tell=False)
         except UnreadableError as error:
             yield error
             return
@@ -261,24 +261,24 @@ class VaultedFileStore(Store):
         for key, entry in group.entries.items():
             yield Document(f"{relative}/{key}", entry.data, entry.version), entry.due
 
-    def _group(self, folder: str, group: str) -> _Group:
-        """Return what a group holds now."""
+    def _group(self, folder: str, group: str, *, tell: bool = True) -> _Group:
+        """Return what a group holds now. tell says whether other tasks of the run may want it, too."""
         while True:
             try:
-                return self._merge(self._tree.files(folder, group))
+                return self._merge(self._tree.files(folder, group), tell=tell)
             except FileNotFoundError:
                 # Somebody wrote the next generation between the listing and the opening.
                 continue
 
-    def _merge(self, files: list[File]) -> _Group:
+    def _merge(self, files: list[File], *, tell: bool) -> _Group:
         """Return what the files of a group hold together."""
         if len(files) == 1:
-            return _Group(files, self._load(files[0]).entries, [])
+            return _Group(files, self._load(files[0], tell=tell).entries, [])
         loaded: list[tuple[File, Content]] = []
         failed: list[tuple[File, UnreadableError]] = []
         for file in files:
             try:
-                loaded.append((file, self._load(file)))
+                loaded.append((file, self._load(file, tell=tell)))
             except UnreadableError as error:
                 failed.append((file, error))
         replaced = {generation for _file, content in loaded for generation in content.replaces}
@@ -309,7 +309,7 @@ class VaultedFileStore(Store):
         )
         return _Group(ours, entries, strange)
 
-    def _load(self, file: File) -> Content:
+    def _load(self, file: File, *, tell: bool) -> Content:
         path = file.path
         self._finish_prefetch((file.folder, file.group))
         with self._tree.open(path) as stream:
@@ -328,7 +328,8 @@ class VaultedFileStore(Store):
                     raise UnreadableError(
                         f"store_path: {path} is a copy from {content.group} of this store or another; move it away"
                     )
-                self._tell(file, identity, text)
+                if tell:
+                    self._tell(file, identity, text)
         self._remember(path, identity, content)
         return content
 

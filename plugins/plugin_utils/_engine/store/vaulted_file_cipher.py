@@ -26,6 +26,7 @@ from ansible.parsing.vault import (
 from ..errors import StoreError, UnreadableError, quoted
 from ..run.threads import in_background
 from .base import Data
+from .shrinking import shrink, unshrink
 
 _DERIVING_SECONDS = 60.0
 
@@ -63,7 +64,7 @@ class _Salt(t.NamedTuple):
 
 def parse(text: str) -> Content:
     """Return what the plain text of a file says; raises ValueError and such if it is not one of this store."""
-    data = json.loads(text)
+    data = json.loads(unshrink(text))
     entries = {
         key: Entry(dict(entry["data"]), int(entry["version"]), int(entry["due"]))
         for key, entry in data["documents"].items()
@@ -137,7 +138,7 @@ class Cipher:
         """Return what to write into a file, and its plain text."""
         documents = {key: entry._asdict() for key, entry in content.entries.items()}
         data = {"group": content.group, "documents": documents, "replaces": content.replaces}
-        text = json.dumps(data, separators=(",", ":"))
+        text = shrink(json.dumps(data, separators=(",", ":")))
         vault_id, secret = self.encryption_secret()
         # The salt is ours: with a fixed one (VAULT_ENCRYPT_SALT) all files would share a key stream.
         return self._vault.encrypt(text, secret, vault_id=vault_id, salt=self._new_salt()), text
