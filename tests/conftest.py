@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -30,6 +31,7 @@ if t.TYPE_CHECKING:
     from bao import Bao, Cluster
 
 
+_KEY = re.compile(rf"sk-[\w-]*{MARKER}[\w-]*")
 MARKERS = (
     "long: takes minutes of a processor; make test-long and .ci/run run these, make test and ansible-test the others",
     "slow: takes a minute or more; each worker begins with one of these",
@@ -66,6 +68,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         first = slow[worker::workers]
         parts += [*first, *itertools.islice(others, max(0, size - len(first)))]
     items[:] = [*parts, *others]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> t.Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show no key in the report of a test, also where a failed assertion was on one."""
+    report = yield
+    if MARKER in (text := str(report.longrepr)):
+        report.longrepr = _KEY.sub("(a key)", text)
+    report.sections = [(title, _KEY.sub("(a key)", text)) for title, text in report.sections]
+    return report
 
 
 @pytest.fixture(autouse=True)
