@@ -66,7 +66,7 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 
 def _has_room(files: list[File]) -> bool:
     """Say whether a group, by the names of its files, may get another document."""
-    return bool(files) and max(file.count for file in files) < GROUP_SIZE
+    return bool(files) and max(file.documents for file in files) < GROUP_SIZE
 
 
 def _ignore(_warning: str) -> None:
@@ -148,14 +148,11 @@ class VaultedFileStore(Store):
             return outcomes
 
     def scan(self, prefix: str) -> t.Iterator[Found]:
-        folder, slash, wanted = prefix.rpartition("/")
-        for listing in self._tree.walk(f"{folder}{slash}"):
+        for listing in self._tree.walk(prefix) if prefix.endswith("/") else self._tree.group_at(prefix):
             if isinstance(listing, UnreadableError):
                 yield listing
                 continue
-            for group, files in sorted(listing.groups.items()):
-                if wanted and group != wanted.partition("-")[0]:
-                    continue
+            for _group, files in sorted(listing.groups.items()):
                 for found in self._found(files, listing.relative):
                     if isinstance(found, UnreadableError):
                         yield found
@@ -171,9 +168,9 @@ class VaultedFileStore(Store):
                 unreadable.append(listing)
                 continue
             for _group, files in sorted(listing.groups.items()):
-                if len(files) == 1 and (files[0].due > now or not files[0].count):
-                    if files[0].count:
-                        survey.add_later(files[0].due, files[0].count)
+                if len(files) == 1 and (files[0].due > now or not files[0].documents):
+                    if files[0].documents:
+                        survey.add_later(files[0].due, files[0].documents)
                 else:
                     to_open.append((files, listing.relative))
 

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import fcntl
 import os
@@ -41,27 +40,33 @@ class NotAFileError(UnreadableError):
     """What has the name of a file of ours is none, so that it never held a document."""
 
 
-@dataclasses.dataclass(frozen=True)
-class File:
+class File(t.NamedTuple):
     """A file by its name: how many documents it holds, and the Unix time at which the first of them is due."""
 
     folder: str
     group: str
     generation: str
-    count: int
+    documents: int
     due: int
 
     @property
     def path(self) -> str:
-        return os.path.join(self.folder, f"{self.group}.{self.generation}.{self.count}.{self.due}")
+        return os.path.join(self.folder, f"{self.group}.{self.generation}.{self.documents}.{self.due}")
 
 
 class Listing(t.NamedTuple):
-    """A folder below a prefix: its full path, its path in documents, and its files by group."""
+    """A folder: its path in documents, and its files by group."""
 
-    folder: str
     relative: str
     groups: dict[str, list[File]]
+
+
+class _Names(t.NamedTuple):
+    """What is in a folder: our files, what may be folders of ours, and the names of what is not of the store."""
+
+    files: list[File]
+    folders: list[str]
+    others: list[str]
 
 
 class Tree:
@@ -85,34 +90,39 @@ class Tree:
 
     def files(self, folder: str, group: str | None = None) -> list[File]:
         """Return the files in a folder, or those of one group: mostly one for each, after a crash two."""
-        return _parse(folder, self._names(folder), group)
+        start = "" if group is None else f"{group}."
+        return _sort(folder, (name for name in self._names(folder) if name.startswith(start))).files
+
+    def group_at(self, prefix: str) -> t.Iterator[Listing | UnreadableError]:
+        """Yield the one folder, with its one group, that the documents are in whose path begins with a prefix."""
+        folder, group, _key = self.locate(prefix)
+        try:
+            yield Listing(prefix.rpartition("/")[0], group_files(self.files(folder, group)))
+        except UnreadableError as error:
+            yield error
 
     def walk(self, prefix: str) -> t.Iterator[Listing | UnreadableError]:
         """Yield the folders at and below a prefix.
 
         Only what has a name that may be ours is looked at, and a folder that cannot be used hides nothing but itself.
         """
-        strays = [os.path.join(self.mount, name) for name in self._names(self.mount) if not _may_be_ours(name)]
+        strays = [os.path.join(self.mount, name) for name in _sort(self.mount, self._names(self.mount)).others]
         folders = [prefix.rstrip("/")]
         while folders:
             relative = folders.pop()
             folder = os.path.join(self.mount, relative)
             try:
-                names = self._names(folder)
+                names = _sort(folder, self._names(folder))
             except UnreadableError as error:
                 yield error
                 continue
-            deeper = []
-            for name in sorted(names, reverse=True):
-                if not _may_be_ours(name):
+            strays += (os.path.join(folder, name) for name in names.others)
+            for name in sorted(names.folders, reverse=True):
+                if os.path.isfile(os.path.join(folder, name)):
                     strays.append(os.path.join(folder, name))
-                elif _FOLDER.fullmatch(name):
-                    if os.path.isfile(os.path.join(folder, name)):
-                        strays.append(os.path.join(folder, name))
-                    else:
-                        deeper.append(f"{relative}/{name}")
-            folders += deeper
-            yield Listing(folder, relative, group_files(_parse(folder, names)))
+                else:
+                    folders.append(f"{relative}/{name}")
+            yield Listing(relative, group_files(names.files))
         if strays := [stray for stray in strays if stray not in self._known_strays]:
             self._known_strays.update(strays)
             named = ", ".join(quoted(os.path.relpath(stray, self.mount)) for stray in sorted(strays)[:_STRAYS])
@@ -361,14 +371,18 @@ def group_files(files: t.Iterable[File]) -> dict[str, list[File]]:
     return groups
 
 
-def _parse(folder: str, names: t.Iterable[str], group: str | None = None) -> list[File]:
-    start = "" if group is None else f"{group}."
-    matches = filter(None, (_FILE.fullmatch(name) for name in names if name.startswith(start)))
-    return [File(folder, match[1], match[2], int(match[3]), int(match[4])) for match in matches]
-
-
-def _may_be_ours(name: str) -> bool:
-    return bool(_FILE.fullmatch(name) or _FOLDER.fullmatch(name)) or name.startswith(_TEMPORARY)
+def _sort(folder: str, names: t.Iterable[str]) -> _Names:
+    """Return the names in a folder by what they may be; those of files that are being written are in none of it."""
+    sorted_names = _Names([], [], [])
+    for name in names:
+        if match := _FILE.fullmatch(name):
+            group, generation, count, due = match.groups()
+            sorted_names.files.append(File(folder, group, generation, int(count), int(due)))
+        elif _FOLDER.fullmatch(name):
+            sorted_names.folders.append(name)
+        elif not name.startswith(_TEMPORARY):
+            sorted_names.others.append(name)
+    return sorted_names
 
 
 def _sync(folder: str) -> None:
