@@ -10,13 +10,13 @@ import dataclasses
 import itertools
 import typing as t
 
-from ..definitions.library_sets import AccountEnding, read_endings
+from ..definitions.library_sets import ENDINGS, AccountEnding, read_endings
 from ..durations import rfc3339
 from ..errors import Conflict, OpenAICredsError, StoreError, UnreadableError
 from ..journal.ending import Ended
 from ..journal.owners import is_left
 from ..journal.things import ADMIN_KEY
-from ..journal.watches import Watch, find_watches
+from ..journal.watches import find_watches
 from ..leases.claims import claims_of_this_machine, claims_to_look_at, goes_on, have_lease, leases_of, look_later
 from ..leases.find import Record, stored_record
 from ..leases.intents import INTENTS, Claim, Intent, intents_in
@@ -28,6 +28,7 @@ from ..library.accounts import end_accounts
 from ..metrics.cleanups import LAST, record_cleanup
 from ..mount import Mount
 from ..rotation.admin_key import recover
+from ..rotation.state import read_rotation
 from ..rotation.static_role import recover_static_role
 from ..rotation.static_state import unfinished
 from ..run.processes import is_running
@@ -50,19 +51,25 @@ def cleanup(
     only looks. A mount without a config may have leases left all the same: what takes no admin key is done, the rest
     is in failed, and unconfigured, which is there only then, says why.
     """
-    result: Data = {name: [] for name in ("revoked", "checked_in", "recovered", "orphans", "failed")}
+    result: Data = {name: [] for name in ("revoked", "checked_in", "recovered", "orphans", "failed", "admin_api_keys")}
+    result["rotated"] = False
     # While the definitions are read.
     mount.store.expect_reads(claims_of_this_machine(), LAST)
-    unconfigured = None if mount.definitions("config") else str(mount.unconfigured())
+    definitions = mount.all_definitions()
+    unconfigured = None if definitions.get("config") else str(mount.unconfigured())
     if unconfigured:
         result["unconfigured"] = unconfigured
-    _recover_rotation(mount, grace, dry_run, result)
+    all_watches = find_watches(mount, lambda error: _add_unreadable(result, error))
+    watches = [watch for watch in all_watches if watch.value.thing.kind != ADMIN_KEY]
+    if len(watches) < len(all_watches) or read_rotation(definitions):
+        _recover_rotation(mount, grace, dry_run, result)
     _recover_static_roles(mount, grace, dry_run or unconfigured is not None, result)
     todo = _look(mount, grace, dry_run, result)
     of_runs, without_lease = _leases_of_runs(mount, todo.over, grace, result)
     recovery = Recovery(mount, orphans, dry_run, result)
-    left = recovery.run([*todo.interrupted, *without_lease], todo.watches, todo.accounts, limit)
-    _end_accounts(mount, max_concurrency, dry_run, result)
+    left = recovery.run([*todo.interrupted, *without_lease], watches, todo.accounts, limit)
+    if definitions.get(ENDINGS):
+        _end_accounts(mount, max_concurrency, dry_run, result)
 
     # Without an admin key nothing is acted on, but all of it is told.
     left = None if unconfigured else left
@@ -127,12 +134,11 @@ def cleanup(
 
 @dataclasses.dataclass
 class _ToDo:
-    """What a look at the records has found, apart from the leases: what was interrupted; names that may still come to;
-    refusals to try again now, and others; claims of runs that are over; claims of runs that go on, whose leases are on record;
-    accounts of library sets whose making was interrupted."""
+    """What a look at the records has found, apart from the leases: what was interrupted; refusals to try again now, and
+    others; claims of runs that are over; claims of runs that go on, whose leases are on record; accounts of library sets whose
+    making was interrupted."""
 
     interrupted: list[Stored[Intent]] = dataclasses.field(default_factory=list)
-    watches: list[Stored[Watch]] = dataclasses.field(default_factory=list)
     refused: list[Stored[RefusedLease]] = dataclasses.field(default_factory=list)
     waiting: list[Stored[RefusedLease]] = dataclasses.field(default_factory=list)
     over: list[Stored[Intent]] = dataclasses.field(default_factory=list)
@@ -150,7 +156,6 @@ def _look(mount: Mount, grace: int, dry_run: bool, result: Data) -> _ToDo:
     for refused in all_refusals(mount, unreadable):
         again = refused.value.refusal.is_due(now) and is_left(refused.value.ending, now, grace)
         (todo.refused if again else todo.waiting).append(refused)
-    todo.watches += [watch for watch in find_watches(mount, unreadable) if watch.value.thing.kind != ADMIN_KEY]
     todo.interrupted += [
         one for one in intents_in(mount.store.scan(INTENTS), unreadable) if one.value.is_left(now, grace)
     ]
