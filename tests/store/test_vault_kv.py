@@ -327,17 +327,26 @@ def test_what_is_not_due_is_not_listed(opened: Opened, proxy: Proxy, bao: Bao) -
 
 
 @pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("with_its_hour", [True, False])
 def test_a_name_of_a_time_that_a_crash_has_left_goes_when_its_time_has_come(
-    opened: Opened, bao: Bao, is_there: bool
+    opened: Opened, bao: Bao, is_there: bool, with_its_hour: bool
 ) -> None:
     store, now = opened(), int(time.time())
     if is_there:
         store.write(Write("claims/3-x", {}, 0, now + 86400))
-    base = f"{base_of(store)}/claims/.due"
+    claims = f"{base_of(store)}/claims"
+    base = f"{claims}/.due"
     past = now - 86500
     name = f"{base}/{bucket(past)}/3-x.{due_text(past)}"
     kv = bao.client().secrets.kv.v2
     kv.create_or_update_secret(name, {}, mount_point="secret")
+    if with_its_hour:
+        kv.create_or_update_secret(f"{claims}/.hours/{bucket(past)}", {}, mount_point="secret")
+    else:
+        # The hours are compared with the names when one of them is over.
+        store.write(Write("claims/4-y", {}, 0, past - 3600))
+        store.delete("claims/4-y")
+        assert list(opened().due("claims/", past + 86000, tidy=True)) == []
     assert list(opened().due("claims/", now, tidy=False)) == []
     # Whoever has put it may have been held up before he put the document beside it.
     assert list(opened().due("claims/", past + 86000, tidy=True)) == []
@@ -350,6 +359,29 @@ def test_a_name_of_a_time_that_a_crash_has_left_goes_when_its_time_has_come(
         assert list(opened().due("claims/", now, tidy=True)) == []
     with pytest.raises(hvac.exceptions.InvalidPath):
         kv.list_secrets(base, "secret")
+    # The names of hours go when they are over, the last ones by the look after that.
+    for _unused in range(2):
+        assert list(opened().due("claims/", now + 2 * 86400, tidy=True)) == []
+    with pytest.raises(hvac.exceptions.InvalidPath):
+        kv.list_secrets(claims, "secret")
+
+
+def test_the_name_of_an_hour_is_there_again_if_somebody_has_put_a_time_while_it_went(opened: Opened, bao: Bao) -> None:
+    """A writer that was held up for long comes between the look at an hour, which has no times, and its end."""
+    store, late, now = opened(), opened(), int(time.time())
+    past = now - 7200
+    store.write(Write("claims/3-x", {}, 0, past))
+    store.delete("claims/3-x")
+    looks = opened()
+    destroy = looks._engine.destroy
+
+    def met(path: str) -> None:
+        late.write(Write("claims/4-y", {}, 0, past))
+        destroy(path)
+
+    looks._engine.destroy = met  # type: ignore[method-assign]
+    assert list(looks.due("claims/", now, tidy=True)) == []
+    assert [one.path for one in opened().due("claims/", now, tidy=True)] == ["claims/4-y"]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("count", [1, 60])

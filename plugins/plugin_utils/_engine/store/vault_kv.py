@@ -29,11 +29,13 @@ from .vault_engine import Connect, KVEngine
 from .vault_group import GROUP_SIZE, SHORTEST_GROUP, Group, Groups, place_of, read_seal
 from .vault_http import CONCURRENCY
 from .vault_pool import Pool
-from .vault_single import DUE_FOLDER, Singles, document_in
+from .vault_single import DUE_FOLDER, HOURS_FOLDER, Singles, document_in
 
 #: How many secrets are read ahead of whoever takes them.
 _AHEAD = 64
+#: So many LISTs at a time, but no more connections than are worth their TLS handshakes: one for each so many LISTs.
 _LISTS = 4
+_LISTS_WORTH_A_CONNECTION = 8
 #: For so long a name that tells when a document is due may be without it.
 _LATE_SECONDS = 86400
 #: With more groups without a seal than this, a survey that opens them seals them for the next one.
@@ -233,11 +235,13 @@ class VaultKVStore(Store):
         return survey
 
     def due(self, folder: str, now: int, *, tidy: bool) -> t.Iterator[Found]:
-        tree, hour = f"{folder}{DUE_FOLDER}", f"{bucket(now)}/"
+        this_hour, hours = bucket(now), set(self._engine.names(f"{folder}{HOURS_FOLDER}"))
         dues: dict[str, list[_DueName]] = {}
-        for listing in concurrently(
-            self._list, [f"{tree}{one}" for one in self._engine.names(tree) if one <= hour], _LISTS
-        ):
+        over: list[str] = []
+        for listing in self._lists([f"{folder}{DUE_FOLDER}{hour}/" for hour in hours if hour <= this_hour]):
+            hour = listing.folder.split("/")[-2]
+            if not listing.dues and hour < this_hour:
+                over.append(hour)
             for path, names in listing.dues.items():
                 dues.setdefault(path, []).extend(one for one in names if one.due <= now)
         there: set[str] = set()
@@ -253,6 +257,8 @@ class VaultKVStore(Store):
         if tidy:
             # Long after their time: a writer that was held up puts the document beside a name that it has put before.
             self._tidy(self._engine.destroy, list(_of_none(dues, there, now - _LATE_SECONDS)))
+            if over:
+                self._tidy(lambda gone: self._singles.forget_hours(folder, hours, gone), [over])
 
     def _survey_groups(
         self, to_open: dict[str, list[str]], now: int, tidy: bool
@@ -336,13 +342,18 @@ class VaultKVStore(Store):
 
     def _listed(self, prefix: str, *, with_dues: bool = False) -> t.Iterator[_Listing]:
         """Yield what is in a folder and in those below it; of when documents are due what is beside them, or all of it."""
+        without = (HOURS_FOLDER,) if with_dues else (HOURS_FOLDER, DUE_FOLDER)
         folders = [prefix]
         while folders:
             deeper: list[str] = []
-            for listing in concurrently(self._list, folders, _LISTS):
-                deeper += (f"{listing.folder}{name}" for name in listing.folders if with_dues or name != DUE_FOLDER)
+            for listing in self._lists(folders):
+                deeper += (f"{listing.folder}{name}" for name in listing.folders if name not in without)
                 yield listing
             folders = deeper
+
+    def _lists(self, folders: t.Sequence[str]) -> t.Iterator[_Listing]:
+        """Yield what is in folders, in any order."""
+        return concurrently(self._list, folders, min(_LISTS, len(folders) // _LISTS_WORTH_A_CONNECTION))
 
     def _list(self, folder: str) -> _Listing:
         listing = _Listing(folder)

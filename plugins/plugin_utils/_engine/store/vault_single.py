@@ -8,6 +8,8 @@
     <path>.<due>                       nothing; its name says when the document beside it is due, unless that is at any time
     <folder>/<group>-/<key>            the document <folder>/<group>-<key>, so that those kept together can be listed alone
     <folder>/.due/<hour>/<name>.<due>  nothing; when such a document is due, so that what is due can be listed alone
+    <folder>/.hours/<hour>             nothing; the hours of which there are names in .due, since a server that lists those walks over
+                                       all that is below them
 
 A request that may have been made is made again, so each write has a mark, and a document keeps the marks of its last
 writes: one that was refused for its version is a success if its mark is there, also below what others have written since.
@@ -31,6 +33,8 @@ from .vault_group import place_of
 
 #: The folder, below that of documents that are kept together but not in one secret, which tells when they are due.
 DUE_FOLDER = ".due/"
+#: The folder beside it that tells for which hours.
+HOURS_FOLDER = ".hours/"
 
 
 class _Seen(t.NamedTuple):
@@ -123,8 +127,25 @@ class Singles:
             seen = self._seen.get(path)
         return seen
 
+    def forget_hours(self, folder: str, hours: t.Collection[str], over: t.Sequence[str]) -> None:
+        """Remove those names of hours, of all that a folder has, for which no name of a time was found."""
+        for hour in over:
+            self._engine.destroy(f"{folder}{HOURS_FOLDER}{hour}")
+        # Somebody may have put a name of a time meanwhile, or was interrupted before he put that of its hour.
+        for name in self._engine.names(f"{folder}{DUE_FOLDER}"):
+            hour = name.rstrip("/")
+            if hour in over or hour not in hours:
+                self._put(f"{folder}{HOURS_FOLDER}{hour}")
+
     def _put_name(self, path: str) -> None:
-        """Write the name of a time, if it is not there yet."""
+        """Write the name of a time, if it is not there yet, and after it that of its hour: whoever removes that looks for
+        names."""
+        self._put(path)
+        folder, due_folder, name = path.partition(DUE_FOLDER)
+        if due_folder:
+            self._put(f"{folder}{HOURS_FOLDER}{name.partition('/')[0]}")
+
+    def _put(self, path: str) -> None:
         with contextlib.suppress(Conflict):
             self._engine.put(path, {}, 0)
 
