@@ -23,6 +23,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.errors im
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.names import base36, random_text
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store import vault_pool
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write, bucket, readable
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.shrinking import unshrink
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_group import GROUP_SIZE, place_of
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
 
@@ -86,6 +87,18 @@ def test_documents_of_a_group_are_one_secret_and_written_and_read_at_once(
     assert requests_of(lambda: store.delete(*paths[:20]), proxy) == 2
     assert {one.path for one in opened().scan("leases/")} == set(paths[20:])
     assert {one.path for one in opened().read_each(paths)} == set(paths[20:])
+
+
+def test_a_group_is_compressed(opened: Opened, bao: Bao) -> None:
+    """All of it goes with each write, and leases differ little from each other."""
+    store = opened()
+    data = {"project_id": "proj_lab", "api_endpoint": "https://api.openai.com/v1", "issued_by": {"user": "ansible"}}
+    paths = [f"{FOLDER}/{store.new_key(FOLDER, DUE)}" for _unused in range(40)]
+    store.write(*(Write(path, data, 0, DUE) for path in paths))
+    place = f"{base_of(store)}/{place_of(paths[0])}"
+    fields = bao.client().secrets.kv.v2.read_secret_version(place, mount_point="secret")["data"]["data"]
+    assert len(fields["data"]) < 40 * len(json.dumps(data)) / 2
+    assert [one.data for one in readable(opened().read_each(paths))] == [data] * 40
 
 
 def test_two_processes_write_one_group_at_once(opened: Opened, bao: Bao) -> None:
@@ -583,7 +596,8 @@ def versions_that_show(bao: Bao, store: VaultKVStore, path: str, text: str) -> l
     shown = []
     for version in map(int, versions):
         found = kv.read_secret_version(place, version=version, mount_point="secret", raise_on_deleted_version=False)
-        if text in json.dumps(found):
+        content = (found["data"]["data"] or {}).get("data", "")
+        if text in json.dumps(found) or text in unshrink(content):
             shown.append(version)
     return shown
 

@@ -10,15 +10,17 @@ import base64
 import zlib
 
 #: Texts up to so many characters stay as people can read them.
-_LARGE = 65_536
+LARGE = 65_536
 #: What is stored as JSON never begins like that.
-_MARK = "zlib:"
+_MARK = "gzip:"
 _LARGEST = 256 * 1024 * 1024
+#: What zlib calls the largest window with the header of gzip.
+_GZIP = 31
 
 
-def shrink(text: str) -> str:
-    """Return a text as it is to be stored."""
-    return text if len(text) <= _LARGE else _MARK + compress(text)
+def shrink(text: str, large: int = LARGE) -> str:
+    """Return a text as it is to be stored: compressed if it has more than so many characters."""
+    return text if len(text) <= large else _MARK + compress(text)
 
 
 def unshrink(stored: str) -> str:
@@ -27,13 +29,14 @@ def unshrink(stored: str) -> str:
 
 
 def compress(text: str) -> str:
-    """Return a text compressed, in base64."""
-    return base64.b64encode(zlib.compress(text.encode(), 1)).decode()
+    """Return a text compressed, in base64, so that base64 and gunzip show it."""
+    stream = zlib.compressobj(1, wbits=_GZIP)
+    return base64.b64encode(stream.compress(text.encode()) + stream.flush()).decode()
 
 
 def expand(compressed: str) -> str:
     """Return a text that was compressed; raises ValueError if it was not compressed here."""
-    stream = zlib.decompressobj()
+    stream = zlib.decompressobj(wbits=_GZIP)
     try:
         text = stream.decompress(base64.b64decode(compressed, validate=True), _LARGEST)
     except zlib.error as error:

@@ -16,7 +16,7 @@ import typing as t
 from ..errors import UnreadableError
 from ..names import base36
 from .base import Data
-from .shrinking import shrink, unshrink
+from .shrinking import LARGE, shrink, unshrink
 
 #: How many writers find their mark below what others have written on top. Each that retries does so within seconds.
 WRITES = 64
@@ -33,9 +33,9 @@ class Content(t.NamedTuple):
     writes: tuple[str, ...]
 
 
-def pack(data: str, due: int, writes: t.Sequence[str]) -> Data:
-    """Return the fields of a secret for content in JSON that is due at a time."""
-    stored = shrink(data)
+def pack(data: str, due: int, writes: t.Sequence[str], large: int = LARGE) -> Data:
+    """Return the fields of a secret for content in JSON that is due at a time, compressed if it is large."""
+    stored = shrink(data, large)
     return {"data": stored, "due": due, "writes": list(writes), "sum": _sum(stored, due)}
 
 

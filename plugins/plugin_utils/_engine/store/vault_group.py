@@ -265,7 +265,8 @@ class Groups:
                 "limited": group.limited,
             }
         )
-        fields = pack(data, group.due, group.writes)
+        # Always compressed, since all of it is sent and stored with each write.
+        fields = pack(data, group.due, group.writes, large=0)
         try:
             self._engine.put(group.place, fields, group.version)
         except Conflict:
