@@ -26,6 +26,7 @@ from on_record import kinds
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.shrinking import unshrink
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 
 pytestmark = pytest.mark.long
@@ -231,10 +232,16 @@ def _found(secret: str | re.Pattern[bytes], content: bytes) -> bool:
     return any(form in content for form in forms)
 
 
+def _shown(content: bytes) -> bytes:
+    """Return a content together with what it shows compressed, as groups are sent to Vault."""
+    compressed = (match.decode() for match in re.findall(rb"gzip:[0-9A-Za-z+/]+=*", content))
+    return b"\n".join([content, *(unshrink(one).encode() for one in compressed)])
+
+
 def _leaks(secrets_: t.Mapping[str, str | re.Pattern[bytes]], places: t.Mapping[str, bytes]) -> list[str]:
     return [
         f"{what} in {place}"
-        for place, content in places.items()
+        for place, content in ((place, _shown(content)) for place, content in places.items())
         for what, secret in secrets_.items()
         if _found(secret, content)
     ]

@@ -30,6 +30,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.is
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.lease import Lease, lease_path
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.revoke import revoke
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.share import shared_credential
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.library.accounts import (
     delete_library_set,
     write_library_set,
@@ -47,6 +48,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.
 )
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.run.processes import this_process
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.base import Store, Write
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vault_kv import VaultKVStore
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cleanup import cleanup
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.move import move
 
@@ -121,6 +123,23 @@ def held(mount: Mount) -> dict[str, tuple[str, int]]:
 
 def paths(store: Store) -> list[str]:
     return sorted(document.path for document in (*store.scan("leases/"), *unfinished(store)))
+
+
+def names(store: VaultKVStore, folder: str = "") -> set[str]:
+    """Return the names of all secrets of a mount."""
+    found = [f"{folder}{name}" for name in store._engine.names(folder)]
+    below = (names(store, name) for name in found if name.endswith("/"))
+    return {name for name in found if not name.endswith("/")}.union(*below)
+
+
+def test_nothing_but_the_definitions_stays_in_vault(nodes: Nodes) -> None:
+    nodes.vault.configure()
+    source = nodes.vault.mount()
+    shared_credential(source, "my-role", None, 300)
+    store = t.cast(VaultKVStore, source.store)
+    assert any(name.startswith("claims/.hours/") for name in names(store))
+    moved(source, nodes.files.mount(), "vaulted_file")
+    assert names(store) == {"definitions"}
 
 
 DIRECTIONS = [("vaulted_file", "vault_kv"), ("vault_kv", "vaulted_file")]

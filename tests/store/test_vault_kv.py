@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import secrets
@@ -327,9 +328,8 @@ def test_what_is_not_due_is_not_listed(opened: Opened, proxy: Proxy, bao: Bao) -
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-@pytest.mark.parametrize("with_its_hour", [True, False])
 def test_a_name_of_a_time_that_a_crash_has_left_goes_when_its_time_has_come(
-    opened: Opened, bao: Bao, is_there: bool, with_its_hour: bool
+    opened: Opened, bao: Bao, is_there: bool
 ) -> None:
     store, now = opened(), int(time.time())
     if is_there:
@@ -340,13 +340,7 @@ def test_a_name_of_a_time_that_a_crash_has_left_goes_when_its_time_has_come(
     name = f"{base}/{bucket(past)}/3-x.{due_text(past)}"
     kv = bao.client().secrets.kv.v2
     kv.create_or_update_secret(name, {}, mount_point="secret")
-    if with_its_hour:
-        kv.create_or_update_secret(f"{claims}/.hours/{bucket(past)}", {}, mount_point="secret")
-    else:
-        # The hours are compared with the names when one of them is over.
-        store.write(Write("claims/4-y", {}, 0, past - 3600))
-        store.delete("claims/4-y")
-        assert list(opened().due("claims/", past + 86000, tidy=True)) == []
+    kv.create_or_update_secret(f"{claims}/.hours/{bucket(past)}", {}, mount_point="secret")
     assert list(opened().due("claims/", now, tidy=False)) == []
     # Whoever has put it may have been held up before he put the document beside it.
     assert list(opened().due("claims/", past + 86000, tidy=True)) == []
@@ -366,22 +360,66 @@ def test_a_name_of_a_time_that_a_crash_has_left_goes_when_its_time_has_come(
         kv.list_secrets(claims, "secret")
 
 
-def test_the_name_of_an_hour_is_there_again_if_somebody_has_put_a_time_while_it_went(opened: Opened, bao: Bao) -> None:
-    """A writer that was held up for long comes between the look at an hour, which has no times, and its end."""
+@pytest.mark.parametrize("instant", ["at once", "when it looks again", "not at all"])
+@pytest.mark.parametrize("crash", ["none", "before it looks again", "before it puts the hour again", "at the end"])
+def test_an_hour_is_not_forgotten_if_somebody_puts_a_time_in_it_meanwhile(
+    opened: Opened, instant: str, crash: str
+) -> None:
+    """A writer that was held up for long comes between the look at an hour, which has no times, and its end; and whoever forgets
+    the hour is killed."""
     store, late, now = opened(), opened(), int(time.time())
     past = now - 7200
     store.write(Write("claims/3-x", {}, 0, past))
     store.delete("claims/3-x")
     looks = opened()
-    destroy = looks._engine.destroy
+    engine = looks._engine
+    destroy, names, put = engine.destroy, engine.names, engine.put
 
-    def met(path: str) -> None:
-        late.write(Write("claims/4-y", {}, 0, past))
+    class Killed(Exception):
+        pass
+
+    def destroyed(path: str) -> None:
+        if instant == "at once" and path.endswith(bucket(past)):
+            late.write(Write("claims/4-y", {}, 0, past))
+        if crash == "at the end" and "." in path.rpartition("/")[2]:
+            raise Killed
         destroy(path)
+        if crash == "before it looks again":
+            raise Killed
 
-    looks._engine.destroy = met  # type: ignore[method-assign]
-    assert list(looks.due("claims/", now, tidy=True)) == []
-    assert [one.path for one in opened().due("claims/", now, tidy=True)] == ["claims/4-y"]  # type: ignore[union-attr]
+    def listed(path: str) -> t.Iterator[str]:
+        yield from names(path)
+        if instant == "when it looks again":
+            late.write(Write("claims/4-y", {}, 0, past))
+
+    def again(path: str, *arguments: t.Any) -> None:
+        if crash == "before it puts the hour again" and path.endswith(bucket(past)):
+            raise Killed
+        put(path, *arguments)
+
+    engine.destroy, engine.put = destroyed, again  # type: ignore[method-assign]
+    over = bucket(past)
+    engine.names = listed  # type: ignore[method-assign]
+    with contextlib.suppress(Killed):
+        looks._singles.forget_hour("claims/", over, [over])
+    found = [one.path for one in opened().due("claims/", now, tidy=True)]  # type: ignore[union-attr]
+    there = instant == "at once" or (instant == "when it looks again" and crash != "before it looks again")
+    assert found == (["claims/4-y"] if there else [])
+    opened().delete("claims/4-y")
+    for _unused in range(2):
+        assert list(opened().due("claims/", now, tidy=True)) == []
+    assert list(names("claims/.hours/")) == []
+
+
+def test_a_claim_that_cannot_be_read_keeps_no_other_hour(opened: Opened, bao: Bao) -> None:
+    store, now = opened(), int(time.time())
+    store.write(Write("claims/3-x", {}, 0, now - 7200), Write("claims/4-y", {}, 0, now - 10800))
+    store.delete("claims/4-y")
+    kv = bao.client().secrets.kv.v2
+    kv.create_or_update_secret(f"{base_of(store)}/claims/3-/x", {"data": "edited"}, mount_point="secret")
+    for _unused in range(2):
+        assert len(list(opened().due("claims/", now, tidy=True))) == 1
+        assert list(store._engine.names("claims/.hours/")) == [bucket(now - 7200)]
 
 
 @pytest.mark.parametrize("count", [1, 60])

@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Large texts are stored compressed: records of one kind differ little from each other."""
+"""Texts that are stored compressed: records of one kind differ little from each other."""
 
 from __future__ import annotations
 
 import base64
 import zlib
 
-#: Texts up to so many characters stay as people can read them.
+#: Texts up to so many characters stay as people can read them, unless whoever stores them says otherwise.
 LARGE = 65_536
 #: What is stored as JSON never begins like that.
 _MARK = "gzip:"

@@ -33,7 +33,8 @@ from .vault_single import DUE_FOLDER, HOURS_FOLDER, Singles, document_in
 
 #: How many secrets are read ahead of whoever takes them.
 _AHEAD = 64
-#: So many LISTs at a time, but no more connections than are worth their TLS handshakes: one for each so many LISTs.
+#: How many LISTs are made at a time; and for how many a connection of their own is worth its TLS handshake, where the server is
+#: near. Where it is far, that is longer for a few LISTs, and shorter for none.
 _LISTS = 4
 _LISTS_WORTH_A_CONNECTION = 8
 #: For so long a name that tells when a document is due may be without it.
@@ -235,20 +236,25 @@ class VaultKVStore(Store):
         return survey
 
     def due(self, folder: str, now: int, *, tidy: bool) -> t.Iterator[Found]:
-        this_hour, hours = bucket(now), set(self._engine.names(f"{folder}{HOURS_FOLDER}"))
+        this_hour = bucket(now)
+        hours: dict[str, list[str]] = {}
+        for name in self._engine.names(f"{folder}{HOURS_FOLDER}"):
+            if (hour := name.partition(".")[0]) <= this_hour:
+                hours.setdefault(hour, []).append(name)
         dues: dict[str, list[_DueName]] = {}
         over: list[str] = []
-        for listing in self._lists([f"{folder}{DUE_FOLDER}{hour}/" for hour in hours if hour <= this_hour]):
+        for listing in self._lists([f"{folder}{DUE_FOLDER}{hour}/" for hour in hours]):
             hour = listing.folder.split("/")[-2]
             if not listing.dues and hour < this_hour:
                 over.append(hour)
             for path, names in listing.dues.items():
                 dues.setdefault(path, []).extend(one for one in names if one.due <= now)
         there: set[str] = set()
+        all_known = True
         for found in self._read_singles([path for path, names in dues.items() if names]):
             if isinstance(found, UnreadableError):
                 # It is not known which one it is, so what its name tells stays, as that of all others does.
-                tidy = False
+                all_known = False
                 yield found
                 continue
             there.add(found[0].path)
@@ -256,9 +262,9 @@ class VaultKVStore(Store):
                 yield found[0]
         if tidy:
             # Long after their time: a writer that was held up puts the document beside a name that it has put before.
-            self._tidy(self._engine.destroy, list(_of_none(dues, there, now - _LATE_SECONDS)))
-            if over:
-                self._tidy(lambda gone: self._singles.forget_hours(folder, hours, gone), [over])
+            late = _of_none(dues, there, now - _LATE_SECONDS) if all_known else ()
+            self._tidy(self._engine.destroy, list(late))
+            self._tidy(lambda hour: self._singles.forget_hour(folder, hour, hours[hour]), over)
 
     def _survey_groups(
         self, to_open: dict[str, list[str]], now: int, tidy: bool
@@ -341,7 +347,8 @@ class VaultKVStore(Store):
         self._engine.check_rights(f"checks/{random_text(16)}")
 
     def _listed(self, prefix: str, *, with_dues: bool = False) -> t.Iterator[_Listing]:
-        """Yield what is in a folder and in those below it; of when documents are due what is beside them, or all of it."""
+        """Yield what is in a folder and in those below it; of when documents are due what is beside them, or all of it, but not
+        its hours."""
         without = (HOURS_FOLDER,) if with_dues else (HOURS_FOLDER, DUE_FOLDER)
         folders = [prefix]
         while folders:
@@ -353,7 +360,7 @@ class VaultKVStore(Store):
 
     def _lists(self, folders: t.Sequence[str]) -> t.Iterator[_Listing]:
         """Yield what is in folders, in any order."""
-        return concurrently(self._list, folders, min(_LISTS, len(folders) // _LISTS_WORTH_A_CONNECTION))
+        return concurrently(self._list, folders, max(1, min(_LISTS, len(folders) // _LISTS_WORTH_A_CONNECTION)))
 
     def _list(self, folder: str) -> _Listing:
         listing = _Listing(folder)

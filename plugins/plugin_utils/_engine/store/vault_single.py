@@ -8,8 +8,9 @@
     <path>.<due>                       nothing; its name says when the document beside it is due, unless that is at any time
     <folder>/<group>-/<key>            the document <folder>/<group>-<key>, so that those kept together can be listed alone
     <folder>/.due/<hour>/<name>.<due>  nothing; when such a document is due, so that what is due can be listed alone
-    <folder>/.hours/<hour>             nothing; the hours of which there are names in .due, since a server that lists those walks over
-                                       all that is below them
+    <folder>/.hours/<hour>             nothing; that there may be names in .due/<hour>: a server that lists .due walks over all
+                                       names in it
+    <folder>/.hours/<hour>.<random>    the same, while somebody finds out whether the hour can be forgotten
 
 A request that may have been made is made again, so each write has a mark, and a document keeps the marks of its last
 writes: one that was refused for its version is a success if its mark is there, also below what others have written since.
@@ -26,6 +27,7 @@ import secrets
 import typing as t
 
 from ..errors import Conflict
+from ..names import random_text
 from .base import Document, Write, bucket
 from .vault_content import WRITES, due_text, pack, unpack
 from .vault_engine import KVEngine
@@ -127,19 +129,26 @@ class Singles:
             seen = self._seen.get(path)
         return seen
 
-    def forget_hours(self, folder: str, hours: t.Collection[str], over: t.Sequence[str]) -> None:
-        """Remove those names of hours, of all that a folder has, for which no name of a time was found."""
-        for hour in over:
-            self._engine.destroy(f"{folder}{HOURS_FOLDER}{hour}")
-        # Somebody may have put a name of a time meanwhile, or was interrupted before he put that of its hour.
-        for name in self._engine.names(f"{folder}{DUE_FOLDER}"):
-            hour = name.rstrip("/")
-            if hour in over or hour not in hours:
-                self._put(f"{folder}{HOURS_FOLDER}{hour}")
+    def forget_hour(self, folder: str, hour: str, listed: t.Iterable[str]) -> None:
+        """Forget an hour of a folder in which no names were found, unless somebody puts one at the same time. listed are the
+        names in .hours that stood for it."""
+        names = f"{folder}{HOURS_FOLDER}"
+        mine = f"{hour}.{random_text(8)}"
+        # It stands for the hour until it is known whether to keep that, whatever is interrupted.
+        self._put(f"{names}{mine}")
+        self._engine.destroy(f"{names}{hour}")
+        if any(self._engine.names(f"{folder}{DUE_FOLDER}{hour}/")):
+            self._put(f"{names}{hour}")
+        for name in (*listed, mine):
+            if name != hour:
+                self._engine.destroy(f"{names}{name}")
 
     def _put_name(self, path: str) -> None:
-        """Write the name of a time, if it is not there yet, and after it that of its hour: whoever removes that looks for
-        names."""
+        """Write the name of a time, if it is not there yet, and then that of its hour.
+
+        In this order: who forgets the hour first removes its name and then looks for names of times, so he finds this one, or
+        the name of the hour is put after he has removed it.
+        """
         self._put(path)
         folder, due_folder, name = path.partition(DUE_FOLDER)
         if due_folder:

@@ -60,10 +60,11 @@ def cleanup(
     if unconfigured:
         result["unconfigured"] = unconfigured
     all_watches = find_watches(mount, lambda error: _add_unreadable(result, error))
-    watches = [watch for watch in all_watches if watch.value.thing.kind != ADMIN_KEY]
-    if len(watches) < len(all_watches) or read_rotation(definitions):
+    if read_rotation(definitions) or any(watch.value.thing.kind == ADMIN_KEY for watch in all_watches):
         _recover_rotation(mount, grace, dry_run, result)
-    _recover_static_roles(mount, grace, dry_run or unconfigured is not None, result)
+    if _recover_static_roles(mount, grace, dry_run or unconfigured is not None, result):
+        all_watches = find_watches(mount, lambda error: _add_unreadable(result, error))
+    watches = [watch for watch in all_watches if watch.value.thing.kind != ADMIN_KEY]
     todo = _look(mount, grace, dry_run, result)
     of_runs, without_lease = _leases_of_runs(mount, todo.over, grace, result)
     recovery = Recovery(mount, orphans, dry_run, result)
@@ -291,12 +292,14 @@ def _recover_rotation(mount: Mount, grace: int, dry_run: bool, result: Data) -> 
         result["failed"].append({"lease_id": None, "admin_api_key_id": None, "error": report.unfinished})
 
 
-def _recover_static_roles(mount: Mount, grace: int, dry_run: bool, result: Data) -> None:
-    """Finish what rotations and deletions of static roles have left."""
+def _recover_static_roles(mount: Mount, grace: int, dry_run: bool, result: Data) -> bool:
+    """Finish what rotations and deletions of static roles have left; returns whether there was any."""
+    names: list[str] = []
     if dry_run:
-        return
+        return False
     try:
-        for name in list(unfinished(mount, lambda error: _add_unreadable(result, error))):
+        names += unfinished(mount, lambda error: _add_unreadable(result, error))
+        for name in names:
             try:
                 # What would not end is on record, and told of with the other refusals.
                 recover_static_role(mount, name, grace)
@@ -304,6 +307,7 @@ def _recover_static_roles(mount: Mount, grace: int, dry_run: bool, result: Data)
                 result["failed"].append({"lease_id": f"{mount.name}/static/{name}", "error": str(error)})
     except StoreError as error:
         _add_unreadable(result, error)
+    return bool(names)
 
 
 def _end_accounts(mount: Mount, concurrency: int, dry_run: bool, result: Data) -> None:

@@ -40,6 +40,8 @@ from ..run.processes import is_running, this_process, this_run
 from ..store.base import MOVED, Data, Document, Write, readable
 
 _BATCH = 256
+#: A Unix time after all that may be due: in the year 2106.
+_END_OF_TIME = 2**32
 #: What there is of a mount beside its definitions.
 _FOLDERS = (LEASES, REFUSALS, INTENTS, CLAIMS, WATCHES, STATIC, UNFINISHED, ACCOUNT_INTENTS, HOLDS)
 #: What is only counted.
@@ -88,6 +90,8 @@ def move(source: Mount, target: Mount, *, to: str, grace: int, dry_run: bool) ->
     # After the leases, whose ends they count.
     for prefix in _METRICS:
         moving.documents(prefix)
+    # No cleanup comes back here to tidy up where something was due.
+    list(source.store.due(CLAIMS, _END_OF_TIME, tidy=True))
     moving.mark()
     if not arrived:
         definitions = {name: section for name, section in found.data.items() if name not in ("move", "arrived")}
