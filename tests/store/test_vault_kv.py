@@ -411,6 +411,17 @@ def test_an_hour_is_not_forgotten_if_somebody_puts_a_time_in_it_meanwhile(
     assert list(names("claims/.hours/")) == []
 
 
+def test_hours_do_not_pile_up_where_no_cleanup_runs(opened: Opened) -> None:
+    now = int(time.time())
+    for ago in (3, 2, 1):
+        store = opened()
+        store.write(Write(f"claims/3-{ago}", {}, 0, now - ago * 3600))
+        if ago != 2:
+            store.delete(f"claims/3-{ago}")
+    store.write(Write("claims/4-y", {}, 0, now + 86400))
+    assert set(store._singles.hours("claims/")) == {bucket(now - 7200), bucket(now + 86400)}
+
+
 def test_a_claim_that_cannot_be_read_keeps_no_other_hour(opened: Opened, bao: Bao) -> None:
     store, now = opened(), int(time.time())
     store.write(Write("claims/3-x", {}, 0, now - 7200), Write("claims/4-y", {}, 0, now - 10800))

@@ -237,13 +237,10 @@ class VaultKVStore(Store):
 
     def due(self, folder: str, now: int, *, tidy: bool) -> t.Iterator[Found]:
         this_hour = bucket(now)
-        hours: dict[str, list[str]] = {}
-        for name in self._engine.names(f"{folder}{HOURS_FOLDER}"):
-            if (hour := name.partition(".")[0]) <= this_hour:
-                hours.setdefault(hour, []).append(name)
+        hours = self._singles.hours(folder)
         dues: dict[str, list[_DueName]] = {}
         over: list[str] = []
-        for listing in self._lists([f"{folder}{DUE_FOLDER}{hour}/" for hour in hours]):
+        for listing in self._lists([f"{folder}{DUE_FOLDER}{hour}/" for hour in hours if hour <= this_hour]):
             hour = listing.folder.split("/")[-2]
             if not listing.dues and hour < this_hour:
                 over.append(hour)

@@ -24,9 +24,10 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import time
 import typing as t
 
-from ..errors import Conflict
+from ..errors import Conflict, StoreError
 from ..names import random_text
 from .base import Document, Write, bucket
 from .vault_content import WRITES, due_text, pack, unpack
@@ -143,6 +144,13 @@ class Singles:
             if name != hour:
                 self._engine.destroy(f"{names}{name}")
 
+    def hours(self, folder: str) -> dict[str, list[str]]:
+        """Return the hours in which something in a folder may be due, with the names that stand for each."""
+        hours: dict[str, list[str]] = {}
+        for name in self._engine.names(f"{folder}{HOURS_FOLDER}"):
+            hours.setdefault(name.partition(".")[0], []).append(name)
+        return hours
+
     def _put_name(self, path: str) -> None:
         """Write the name of a time, if it is not there yet, and then that of its hour.
 
@@ -151,12 +159,25 @@ class Singles:
         """
         self._put(path)
         folder, due_folder, name = path.partition(DUE_FOLDER)
-        if due_folder:
-            self._put(f"{folder}{HOURS_FOLDER}{name.partition('/')[0]}")
+        if due_folder and self._put(f"{folder}{HOURS_FOLDER}{name.partition('/')[0]}"):
+            # Once an hour at the most, and also where no cleanup ever runs.
+            with contextlib.suppress(StoreError):
+                self._forget_hours(folder)
 
-    def _put(self, path: str) -> None:
-        with contextlib.suppress(Conflict):
+    def _forget_hours(self, folder: str) -> None:
+        """Forget the hours of a folder that are over, if nothing is left in them."""
+        this_hour = bucket(int(time.time()))
+        for hour, listed in self.hours(folder).items():
+            if hour < this_hour and not any(self._engine.names(f"{folder}{DUE_FOLDER}{hour}/")):
+                self.forget_hour(folder, hour, listed)
+
+    def _put(self, path: str) -> bool:
+        """Write an empty secret; returns whether it was not there yet."""
+        try:
             self._engine.put(path, {}, 0)
+        except Conflict:
+            return False
+        return True
 
 
 def secret_of(path: str) -> str:
