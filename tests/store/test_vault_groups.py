@@ -447,13 +447,13 @@ def test_a_seal_that_comes_too_late_is_not_believed(opened: Opened) -> None:
     store, other = opened(), opened()
     group = random_text(8)
     paths = [f"{FOLDER}/{group}-{random_text(11)}" for _unused in range(GROUP_SIZE)]
-    put_name = store._groups._put_name
+    put_name = store._engine.put_name
 
-    def overtaken(place: str, name: str) -> None:
+    def overtaken(path: str) -> bool:
         other.write(Write(paths[0], {"n": 2}, 1, NOW))
-        put_name(place, name)
+        return put_name(path)
 
-    store._groups._put_name = overtaken  # type: ignore[method-assign]
+    store._engine.put_name = overtaken  # type: ignore[method-assign]
     store.receive(*(Write(path, {"n": 1}, 0, DUE) for path in paths))
     assert [one.path for one in due_of(opened(), "leases/", NOW)] == paths[:1]
 

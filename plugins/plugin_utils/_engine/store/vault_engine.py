@@ -117,6 +117,14 @@ class KVEngine:
                 self.destroy(path)
             raise StoreError(self._vanishing(path, ends), may_have_happened=bool(version))
 
+    def put_name(self, path: str) -> bool:
+        """Write a secret of which only the name says something; returns whether it was not there yet."""
+        try:
+            self.put(path, {}, 0)
+        except Conflict:
+            return False
+        return True
+
     def keep_one_version(self, path: str) -> None:
         """Let Vault remove the older versions of a secret that is there whenever it is written."""
         try:

@@ -222,7 +222,7 @@ class Groups:
         """Seal a group that was read after the names beside it were listed, unless somebody changes it at the same time."""
         with self._locks[group.place], contextlib.suppress(Conflict):
             sealed = self._put(group._replace(seal=_new_seal(group.entries), beside=[]), limit=not group.limited)
-            self._put_name(group.place, sealed.seal)
+            self._engine.put_name(f"{group.place}.{sealed.seal}")
             self._destroy(_names_beside(group, listed))
 
     def _change(self, group: Group, entries: dict[str, Entry], mark: str) -> Group:
@@ -232,7 +232,7 @@ class Groups:
             seal = group.seal
         elif group.seal:
             unsealed = random_text(_MARK_LENGTH)
-            self._put_name(group.place, unsealed)
+            self._engine.put_name(f"{group.place}.{unsealed}")
             beside += [group.seal, unsealed]
         elif not beside and len(entries) >= GROUP_SIZE and all(entry.due for entry in entries.values()):
             seal = _new_seal(entries)
@@ -249,7 +249,7 @@ class Groups:
             limit=limit,
         )
         if seal and seal != group.seal:
-            self._put_name(group.place, seal)
+            self._engine.put_name(f"{group.place}.{seal}")
         return changed
 
     def _put(self, group: Group, *, limit: bool) -> Group:
@@ -288,10 +288,6 @@ class Groups:
             if secret is None or secret["metadata"]["version"] != group.version:
                 raise Conflict(f"kv_path: {self._engine.shown(group.place)} has gone at the same time") from None
             raise
-
-    def _put_name(self, place: str, name: str) -> None:
-        with contextlib.suppress(Conflict):
-            self._engine.put(f"{place}.{name}", {}, 0)
 
     def _known(self, place: str, may_begin: bool) -> tuple[Group | None, bool]:
         """Return a group, and whether it has just been read. One that may begin now need not be looked for."""

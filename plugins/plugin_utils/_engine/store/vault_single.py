@@ -136,10 +136,10 @@ class Singles:
         names = f"{folder}{HOURS_FOLDER}"
         mine = f"{hour}.{random_text(8)}"
         # It stands for the hour until it is known whether to keep that, whatever is interrupted.
-        self._put(f"{names}{mine}")
+        self._engine.put_name(f"{names}{mine}")
         self._engine.destroy(f"{names}{hour}")
         if any(self._engine.names(f"{folder}{DUE_FOLDER}{hour}/")):
-            self._put(f"{names}{hour}")
+            self._engine.put_name(f"{names}{hour}")
         for name in (*listed, mine):
             if name != hour:
                 self._engine.destroy(f"{names}{name}")
@@ -157,9 +157,9 @@ class Singles:
         In this order: who forgets the hour first removes its name and then looks for names of times, so he finds this one, or
         the name of the hour is put after he has removed it.
         """
-        self._put(path)
+        self._engine.put_name(path)
         folder, due_folder, name = path.partition(DUE_FOLDER)
-        if due_folder and self._put(f"{folder}{HOURS_FOLDER}{name.partition('/')[0]}"):
+        if due_folder and self._engine.put_name(f"{folder}{HOURS_FOLDER}{name.partition('/')[0]}"):
             # Once an hour at the most, and also where no cleanup ever runs.
             with contextlib.suppress(StoreError):
                 self._forget_hours(folder)
@@ -170,14 +170,6 @@ class Singles:
         for hour, listed in self.hours(folder).items():
             if hour < this_hour and not any(self._engine.names(f"{folder}{DUE_FOLDER}{hour}/")):
                 self.forget_hour(folder, hour, listed)
-
-    def _put(self, path: str) -> bool:
-        """Write an empty secret; returns whether it was not there yet."""
-        try:
-            self._engine.put(path, {}, 0)
-        except Conflict:
-            return False
-        return True
 
 
 def secret_of(path: str) -> str:

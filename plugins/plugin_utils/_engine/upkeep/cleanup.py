@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import typing as t
+from functools import partial
 
 from ..definitions.library_sets import ENDINGS, AccountEnding, read_endings
 from ..durations import rfc3339
@@ -53,17 +54,18 @@ def cleanup(
     """
     result: Data = {name: [] for name in ("revoked", "checked_in", "recovered", "orphans", "failed", "admin_api_keys")}
     result["rotated"] = False
+    unreadable = partial(_add_unreadable, result)
     # While the definitions are read.
     mount.store.expect_reads(claims_of_this_machine(), LAST)
     definitions = mount.all_definitions()
     unconfigured = None if definitions.get("config") else str(mount.unconfigured())
     if unconfigured:
         result["unconfigured"] = unconfigured
-    all_watches = find_watches(mount, lambda error: _add_unreadable(result, error))
+    all_watches = find_watches(mount, unreadable)
     if read_rotation(definitions) or any(watch.value.thing.kind == ADMIN_KEY for watch in all_watches):
         _recover_rotation(mount, grace, dry_run, result)
     if _recover_static_roles(mount, grace, dry_run or unconfigured is not None, result):
-        all_watches = find_watches(mount, lambda error: _add_unreadable(result, error))
+        all_watches = find_watches(mount, unreadable)
     watches = [watch for watch in all_watches if watch.value.thing.kind != ADMIN_KEY]
     todo = _look(mount, grace, dry_run, result)
     of_runs, without_lease = _leases_of_runs(mount, todo.over, grace, result)
@@ -113,7 +115,7 @@ def cleanup(
     if not dry_run:
         _tidy(mount, todo, {one.record.subject for one in ended}, of_runs, result)
     # What the limit has left. It may be kept together with what is not due yet, which is counted on the way.
-    due = leases_in(survey.due, lambda error: _add_unreadable(result, error))
+    due = leases_in(survey.due, unreadable)
     ends: list[int] = []
     try:
         ends += (lease.value.expires_at for lease in due)
@@ -150,10 +152,7 @@ class _ToDo:
 def _look(mount: Mount, grace: int, dry_run: bool, result: Data) -> _ToDo:
     now = mount.now()
     todo = _ToDo()
-
-    def unreadable(error: UnreadableError) -> None:
-        _add_unreadable(result, error)
-
+    unreadable = partial(_add_unreadable, result)
     for refused in all_refusals(mount, unreadable):
         again = refused.value.refusal.is_due(now) and is_left(refused.value.ending, now, grace)
         (todo.refused if again else todo.waiting).append(refused)
@@ -249,7 +248,7 @@ def _due(
     known = {refused.value.subject for refused in (*todo.refused, *todo.waiting)} | done
     try:
         asked = False
-        for stored in leases_in(survey.due, lambda error: _add_unreadable(result, error)):
+        for stored in leases_in(survey.due, partial(_add_unreadable, result)):
             if not asked:
                 mount.learn_time()
                 asked = True
@@ -298,7 +297,7 @@ def _recover_static_roles(mount: Mount, grace: int, dry_run: bool, result: Data)
     if dry_run:
         return False
     try:
-        names += unfinished(mount, lambda error: _add_unreadable(result, error))
+        names += unfinished(mount, partial(_add_unreadable, result))
         for name in names:
             try:
                 # What would not end is on record, and told of with the other refusals.
