@@ -18,6 +18,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cl
 pytestmark = BOTH_STORES_LONG
 
 
+@pytest.mark.once
 def test_16_processes_issue_20_each(lab: Lab) -> None:
     lab.configure()
     ids = "issued.creds_list | map(attribute='lease_id')"
@@ -37,6 +38,7 @@ def test_16_processes_issue_20_each(lab: Lab) -> None:
     assert set(leases) == lab.accounts()
 
 
+@pytest.mark.once
 def test_200_issues_and_revocations_against_faults(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """429, 500, dropped connections and malformed bodies, each a fifth of all answers."""
     monkeypatch.setattr(transport, "_BACKOFF_SECONDS", 0.01)

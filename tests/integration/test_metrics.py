@@ -84,6 +84,7 @@ def test_what_playbooks_did_is_counted(lab: Lab) -> None:
     assert t.cast(float, value(samples, "openai_creds_admin_key_age_seconds")) < 60
 
 
+@pytest.mark.once
 def test_leases_that_end_otherwise_are_counted(lab: Lab) -> None:
     """By the end of their run, by cleanup when they are due, and when OpenAI refuses to end them."""
     lab.configure()
@@ -251,6 +252,7 @@ def test_without_cronsim_only_what_a_schedule_says_is_missing(lab: Lab) -> None:
     assert "openai_creds_next_rotation_timestamp_seconds" not in told["metrics"]
 
 
+@pytest.mark.once
 def test_what_was_spent(lab: Lab) -> None:
     lab.configure()
     today = int(time.time())

@@ -575,6 +575,7 @@ def openai(lab: Lab) -> dict[str, str]:
     }
 
 
+@pytest.mark.once
 def test_make_demo_is_for_the_real_openai_only_when_told(lab: Lab) -> None:
     refused = script(lab, "demo.py", REAL="1", OPENAI_ADMIN_KEY="sk-admin-1234567890")
     assert refused.rc == 2
@@ -589,6 +590,7 @@ def test_make_demo_is_for_the_real_openai_only_when_told(lab: Lab) -> None:
     assert not lab.accounts()
 
 
+@pytest.mark.once
 def test_make_demo_is_honest_about_a_failure_and_leaves_nothing(lab: Lab) -> None:
     lab.double.fault(kind="refuse", method="DELETE", path="/service_accounts/", status=403, times=2)
     failed = script(lab, "demo.py", REAL="1", **openai(lab))
@@ -597,6 +599,7 @@ def test_make_demo_is_honest_about_a_failure_and_leaves_nothing(lab: Lab) -> Non
     assert not lab.accounts()
 
 
+@pytest.mark.once
 def test_make_live(lab: Lab) -> None:
     lab.double.add_service_account(PROJECT, "vault-somebody-elses")
     done = script(lab, "live.py", **openai(lab))
@@ -616,6 +619,7 @@ def test_make_live_says_when_it_did_nothing(lab: Lab) -> None:
     assert not lab.double.requests()
 
 
+@pytest.mark.once
 def test_make_live_is_honest_about_a_failure_and_what_it_left(lab: Lab) -> None:
     lab.double.fault(kind="refuse", method="POST", path="/api_keys/", status=403)
     lab.double.fault(kind="refuse", method="DELETE", path="/service_accounts/", status=403)

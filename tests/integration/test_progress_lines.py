@@ -125,6 +125,7 @@ def test_a_long_cleanup_shows_a_line_every_five_seconds(node: Lab) -> None:
     assert "leases ended" not in shown.out
 
 
+@pytest.mark.once
 def test_issue_in_bulk_and_a_large_library_set(node: Lab) -> None:
     as_json(node)
     node.double.settings(latency=1.0)
@@ -153,6 +154,7 @@ def test_issue_in_bulk_and_a_large_library_set(node: Lab) -> None:
     assert MARKER not in str(shown.lines)
 
 
+@pytest.mark.once
 def test_break_glass_revocation_shows_how_far_it_is(node: Lab) -> None:
     issue_several(node.mount(), "my-role", None, 64)
     node.double.settings(latency=2.0)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 RULES = ROOT / "docs" / "prometheus" / "openai_creds.rules.yml"
 CASES = ROOT / "tests" / "prometheus" / "rules_test.yml"
 DASHBOARD = ROOT / "docs" / "grafana" / "openai_creds.json"
+pytestmark = pytest.mark.once
 
 
 def test_the_rules_are_valid_and_do_what_the_cases_say() -> None:

@@ -154,6 +154,7 @@ def test_the_environment_is_not_shown_and_reaches_the_run_as_it_is(lab: Lab) -> 
     ]  # fmt: skip
 
 
+@pytest.mark.once
 def test_the_metrics_job_writes_what_node_exporter_reads(lab: Lab) -> None:
     lab.configure()
     path = lab.path / "a 'b'.prom"

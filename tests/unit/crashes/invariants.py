@@ -32,6 +32,8 @@ FOLDERS = (
 )
 #: What the double calls a key that is made with its account.
 _WITH_ACCOUNT = "Secret Key"
+#: Looks at a world and returns what is broken.
+Look = t.Callable[[World], list[str]]
 #: Others may be at work while one looks, so that the two looks differ.
 _LOOKS = 3
 
@@ -55,11 +57,17 @@ def named(data: t.Any) -> t.Iterator[str]:
 
 def at_every_instant(world: World) -> list[str]:
     """Invariants 1 to 4, which hold at each instant, whoever is in the middle of something."""
-    for look in range(_LOOKS):
-        broken = _accounted_for(world)
-        if not broken or look == _LOOKS - 1:
-            return broken
-    raise AssertionError("unreachable")
+    return _looked(world, _accounted_for)
+
+
+def _looked(world: World, *looks: Look) -> list[str]:
+    """Return what is broken each time that one looks."""
+    broken: list[str] = []
+    for _time in range(_LOOKS):
+        seen = world.look()
+        if not (broken := [sentence for look in looks for sentence in look(seen)]):
+            break
+    return broken
 
 
 def _accounted_for(world: World) -> list[str]:
@@ -138,9 +146,13 @@ def _lent_twice(world: World, state: Data) -> t.Iterator[str]:
     yield from (f"3: account {one} is lent twice" for one in sorted(set(accounts)) if accounts.count(one) > 1)
 
 
-def at_rest(world: World) -> list[str]:
-    """What holds when nobody is in the middle of anything, be it that somebody was killed there: a lease that is on record as
-    active has a key that works until its end; and no secret is outside."""
+def at_rest(world: World, *more: Look) -> list[str]:
+    """What holds when nobody is in the middle of anything, be it that somebody was killed there; and what more is to hold."""
+    return _looked(world, _accounted_for, _at_rest, *more)
+
+
+def _at_rest(world: World) -> list[str]:
+    """A lease that is on record as active has a key that works until its end; and no secret is outside."""
     broken = active_without_key(
         world, {key["id"]: key["expires_at"] for key in world.double.state()["api_keys"]}, world.unwanted
     )

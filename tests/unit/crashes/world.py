@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import copy
 import subprocess
 import threading
 import traceback
@@ -86,6 +87,39 @@ class WatchedStore(Store):
         self._true.check_writable(path)
 
 
+class ReadOnce(Store):
+    """A store that reads what it is asked for from another one time, and is not written."""
+
+    def __init__(self, true: Store) -> None:
+        self._true = true
+        self.place = true.place
+        self.batch = true.batch  # type: ignore[misc]
+        self._documents: dict[str, Document | None] = {}
+        self._folders: dict[str, list[Found]] = {}
+
+    def read(self, path: str) -> Document | None:
+        if path not in self._documents:
+            self._documents[path] = self._true.read(path)
+        return self._documents[path]
+
+    def scan(self, prefix: str) -> t.Iterator[Found]:
+        if prefix not in self._folders:
+            self._folders[prefix] = list(self._true.scan(prefix))
+        return iter(self._folders[prefix])
+
+    def survey(self, prefix: str, now: int, *, tidy: bool) -> Survey:
+        return self._true.survey(prefix, now, tidy=False)
+
+    def write(self, *writes: Write) -> None:
+        raise NotImplementedError
+
+    def delete(self, *paths: str) -> None:
+        raise NotImplementedError
+
+    def new_key(self, folder: str, due: int) -> str:
+        raise NotImplementedError
+
+
 class World:
     """One mount of its own, with the role my-role, and what others have in the same organization.
 
@@ -156,6 +190,12 @@ class World:
         """Return the mount as somebody else opens it, to whom nothing happens as long as others() lasts."""
         store = store or self.stores[0]
         return Mount(self.name, store, {}, log=self.said.append, warn=self.said.append, clock=self.clock)
+
+    def look(self) -> World:
+        """Return this world for one look at it, which does not ask the stores twice for the same."""
+        seen = copy.copy(self)
+        seen.stores = [ReadOnce(store) for store in self.stores]
+        return seen
 
     def add_store(self, store: Store) -> Store:
         """Let the mount's state be in another store as well."""
