@@ -149,7 +149,7 @@ def test_killed_by_process_group_while_a_call_is_under_way(lab: Lab, kind: str, 
     process = lab.start(tasks)
     lab.double.fault(kind=kind, method="POST", path=PROJECT, skip=nth, times=1, pgid=process.pid)
     gate.write_text("go")
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode == -signal.SIGKILL
     _wait_for_workers(lab)
     _agree(lab)

@@ -27,8 +27,13 @@ import pytest
 import yaml
 from lab import MARKER, Lab, Run
 
-from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import records
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import (
+    Record,
+    find_record,
+    records,
+)
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.issue import issue
+from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.renew import renew
 
 HANDLER = {"name": "Listen", "ansible.builtin.debug": {"msg": "HEARD"}, "listen": "openai credential changed"}
 #: With a lease of an hour this makes it due from its second second on.
@@ -190,7 +195,7 @@ def test_check_mode_says_what_would_be_and_does_nothing(hosts: Hosts) -> None:
     before = state()
     assert changed(hosts.deliver("--check", "--diff")) > 0
     assert (state() == before) is True
-    hosts.deliver()
+    hosts.have()
     before = state()
     assert changed(hosts.deliver("--check", "--diff")) == 0
     due()
@@ -248,15 +253,18 @@ def test_what_cannot_be_renewed_is_replaced(lab: Lab) -> None:
 
 
 @pytest.mark.once
-def test_a_third_of_the_duration_is_soon_enough_unless_told_otherwise(hosts: Hosts) -> None:
+def test_a_third_of_the_duration_is_soon_enough_unless_told_otherwise(lab: Lab) -> None:
+    """Of an hour; each host has as many minutes left as its name says."""
+    mount = lab.configure()
+    before = "openai_creds_deliver_renew_before"
+    is_due = {"21": False, "19": True, "21_told_20": False, "21_told_22": True}
+    hosts = Hosts(lab, **{host: {before: f"{host[-2:]}m"} if "told" in host else {} for host in is_due})
     hosts.have()
-    for left, is_due in ((21, False), (19, True), (21, False)):
-        renew = {"prefix": "openai/creds/my-role/", "state": "renewed", "increment": f"{left}m"}
-        renewed = hosts.lab.play([{"ephemeral.openai.openai_lease": renew}])
-        assert renewed.rc == 0, renewed.out
-        assert changed(hosts.deliver()) == is_due
-    assert changed(hosts.deliver(renew_before="20m")) == 0
-    assert changed(hosts.deliver(renew_before="22m")) == 1
+    for host in is_due:
+        (noted,) = re.findall(r'"lease_id": "(.+?)"', hosts.note(host).read_text())
+        renew(mount, t.cast(Record, find_record(mount, noted)), int(host[:2]) * 60, dry_run=False)
+    run = hosts.deliver()
+    assert {host: bool(changed(run, host)) for host in is_due} == is_due
 
 
 @pytest.mark.once
@@ -526,23 +534,23 @@ def test_a_host_may_be_lost_at_any_call(lab: Lab) -> None:
 
 
 @pytest.mark.once
-def test_a_place_that_cannot_be_written_shows_before_a_key_is_issued(hosts: Hosts) -> None:
-    hosts.path().parent.mkdir(parents=True)
-    hosts.path().parent.chmod(0o500)
-    hosts.deliver(rc=2)
-    assert not [request for request in hosts.lab.double.requests() if request["method"] == "POST"]
-    hosts.path().parent.chmod(0o700)
-    for other in (hosts.path(), hosts.note()):
-        other.mkdir()
-        run = hosts.deliver(rc=2)
-        assert f"{other} is there and is not a regular file" in run.out
-        run = hosts.deliver(rc=2, state="absent")
-        assert f"{other} is there and is not a regular file" in run.out
-        other.rmdir()
-        other.symlink_to("/dev/null")
-        assert "is not a regular file" in hosts.deliver(rc=2).out
-        other.unlink()
-    assert not [request for request in hosts.lab.double.requests() if request["method"] == "POST"]
+def test_a_place_that_cannot_be_written_shows_before_a_key_is_issued(lab: Lab) -> None:
+    """A folder that is closed, and at the path of the file or of its note a folder or no regular file."""
+    lab.configure()
+    hosts = Hosts(lab, closed={}, file_is_folder={}, note_is_folder={}, file_is_link={}, note_is_link={})
+    taken = {}
+    for host in hosts.hosts:
+        hosts.path(host).parent.mkdir(parents=True)
+        if host != "closed":
+            taken[host] = hosts.path(host) if host.startswith("file") else hosts.note(host)
+            taken[host].mkdir() if host.endswith("folder") else taken[host].symlink_to("/dev/null")
+    hosts.path("closed").parent.chmod(0o500)
+    refused = hosts.deliver(rc=2)
+    hosts.path("closed").parent.chmod(0o700)
+    for run in (refused, hosts.deliver("--limit", "!closed", rc=2, state="absent")):
+        assert all(f"{path} is there and is not a regular file" in run.out for path in taken.values()), run.out
+    assert "failed=1" in re.findall(r"^closed .*$", refused.out, re.MULTILINE)[0]
+    assert not [request for request in lab.double.requests() if request["method"] == "POST"]
 
 
 @pytest.mark.once
@@ -614,7 +622,7 @@ def test_a_run_that_is_killed_is_made_up_for_by_the_next(hosts: Hosts, kind: str
     path = "/service_accounts$" if method == "POST" else "/service_accounts/"
     process = hosts.lab.start(hosts.playbook(format="raw"), "-i", hosts.inventory())
     hosts.lab.double.fault(kind=kind, method=method, path=path, times=1, pgid=process.pid)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     # Its workers have sessions of their own, and go on for a moment.
     hosts.deliver(format="raw")
     assert hosts.opens(hosts.path().read_text())

@@ -28,8 +28,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def schedule(lab: Lab, *args: str, **variables: t.Any) -> Run:
-    """Run the playbook on a host of its own as root of a namespace, or as root."""
+def schedule(lab: Lab, *args: str, hosts: dict[str, dict[str, t.Any]] | None = None, **variables: t.Any) -> Run:
+    """Run the playbook on a host of its own, or on hosts with variables, as root of a namespace, or as root."""
     folder = lab.path / ODD
     folder.mkdir(exist_ok=True)
     for name in ("units", "cron"):
@@ -38,12 +38,17 @@ def schedule(lab: Lab, *args: str, **variables: t.Any) -> Run:
     bin_.mkdir(exist_ok=True)
     (bin_ / "crontab").unlink(missing_ok=True)
     (bin_ / "crontab").symlink_to("/bin/true")
-    extra = {
+    usual = {
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
         "openai_creds_schedule_directory": str(folder),
         "openai_creds_schedule_manager": "cron",
         "openai_creds_schedule_environment": {"TOKEN": SECRET},
+    }
+    inventory = lab.path / "inventory.json"
+    given = {name: {**usual, **more} for name, more in (hosts or {"host": {}}).items()}
+    inventory.write_text(json.dumps({"all": {"hosts": given}}))
+    extra = {
         "schedule_folder": str(lab.path / "etc"),
         "schedule_unit_folder": str(lab.path / "units"),
         "schedule_cron_file": str(lab.path / "cron" / "openai-creds"),
@@ -51,7 +56,7 @@ def schedule(lab: Lab, *args: str, **variables: t.Any) -> Run:
     }
     become_root = () if os.geteuid() == 0 else NAMESPACE
     return lab.command(
-        *become_root, "ansible-playbook", "ephemeral.openai.schedule", "-i", "host,", "-e", json.dumps(extra), *args,
+        *become_root, "ansible-playbook", "ephemeral.openai.schedule", "-i", str(inventory), "-e", json.dumps(extra), *args,
         env={"PATH": f"{bin_}:{lab.env['PATH']}"},
     )  # fmt: skip
 
@@ -67,33 +72,36 @@ def written(lab: Lab) -> set[str]:
     return {path.name for name in ("etc", "units", "cron") for path in (lab.path / name).glob("*")}
 
 
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({"openai_creds_schedule_state": "gone"}, "is neither present nor absent"),
-        ({"openai_creds_schedule_manager": "at"}, "is not one of auto, systemd and cron"),
-        ({"openai_creds_schedule_user": "a b"}, "is not the name of a user"),
-        ({"openai_creds_schedule_user": "nobody-here"}, "is not a user of the host"),
-        ({"openai_creds_schedule_directory": "relative"}, "is not the absolute path of the folder with ansible.cfg"),
-        ({"openai_creds_schedule_directory": "/missing"}, "is not a folder on the host"),
-        ({"openai_creds_schedule_ansible_playbook": "/missing"}, "no executable /missing on the host"),
-        ({"openai_creds_schedule_vault_password_file": "/missing"}, "is not a file on the host"),
-        ({"openai_creds_schedule_cleanup_every": "soon"}, "is not a duration"),
-        ({"openai_creds_schedule_cleanup_every": "7m"}, "cron cannot run every '7m'"),
-        ({"openai_creds_schedule_rotate_every": "90s"}, "cron cannot run every '90s'"),
-        ({"openai_creds_schedule_environment": {"A-B": SECRET}}, "write a dictionary of names"),
-        ({"openai_creds_schedule_environment": {"A": f"{SECRET}\nB=c"}}, "write a dictionary of names"),
-        ({"openai_creds_mount": "../x"}, "is not the name of a mount"),
-        (
-            {"openai_creds_schedule_metrics_textfile": "", "openai_creds_schedule_metrics_every": "10m"},
-            "is not the absolute path of a file",
-        ),
-    ],
-)
-def test_bad_input_is_refused_before_anything_happens(lab: Lab, variables: dict[str, t.Any], message: str) -> None:
-    done = schedule(lab, **variables)
+NONSENSE: list[tuple[dict[str, t.Any], str]] = [
+    ({"openai_creds_schedule_state": "gone"}, "is neither present nor absent"),
+    ({"openai_creds_schedule_manager": "at"}, "is not one of auto, systemd and cron"),
+    ({"openai_creds_schedule_user": "a b"}, "is not the name of a user"),
+    ({"openai_creds_schedule_user": "nobody-here"}, "is not a user of the host"),
+    ({"openai_creds_schedule_directory": "relative"}, "is not the absolute path of the folder with ansible.cfg"),
+    ({"openai_creds_schedule_directory": "/missing"}, "is not a folder on the host"),
+    ({"openai_creds_schedule_ansible_playbook": "/missing"}, "no executable /missing on the host"),
+    ({"openai_creds_schedule_vault_password_file": "/missing"}, "is not a file on the host"),
+    ({"openai_creds_schedule_cleanup_every": "soon"}, "is not a duration"),
+    ({"openai_creds_schedule_cleanup_every": "7m"}, "cron cannot run every '7m'"),
+    ({"openai_creds_schedule_rotate_every": "90s"}, "cron cannot run every '90s'"),
+    ({"openai_creds_schedule_environment": {"A-B": SECRET}}, "write a dictionary of names"),
+    ({"openai_creds_schedule_environment": {"A": f"{SECRET}\nB=c"}}, "write a dictionary of names"),
+    ({"openai_creds_mount": "../x"}, "is not the name of a mount"),
+    (
+        {"openai_creds_schedule_metrics_textfile": "", "openai_creds_schedule_metrics_every": "10m"},
+        "is not the absolute path of a file",
+    ),
+]
+
+
+def test_bad_input_is_refused_before_anything_happens(lab: Lab) -> None:
+    """Each on a host of its own."""
+    bad = {f"host{number:02}": variables for number, (variables, _message) in enumerate(NONSENSE)}
+    done = schedule(lab, hosts=bad)
     assert done.rc != 0
-    assert f"{next(iter(variables))}" in done.out and message in done.out, done.out
+    for (host, variables), (_variables, message) in zip(bad.items(), NONSENSE):
+        (said,) = re.findall(rf"^(?:fatal|failed): \[{host}\].*$", done.out, re.MULTILINE)[:1]
+        assert f"{next(iter(variables))}" in said and message in said, said
     assert not written(lab)
 
 
