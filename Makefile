@@ -39,8 +39,6 @@ DOCS_VENV := .venv/docs
 GALAXY_VENV := .venv/galaxy
 TARBALL := .build/tarball
 PYTEST = .ci/as-user $(VENV)/bin/python -m pytest -n 4 --dist worksteal
-# What has to happen within seconds happens while nothing else does.
-PROMPT := tests/integration/test_rulebook.py
 # As whoever calls it, since only root can add a user.
 FRESH_USER := tests/integration/test_fresh_user.py
 PIP := -m pip --disable-pip-version-check --quiet install
@@ -72,10 +70,7 @@ demo: $(VENV)/ready $(SELF)
 	$(VENV)/bin/python tests/demo.py
 
 test: $(VENV)/ready $(SELF)
-	$(PYTEST) -m "not long" $(PYTEST_ARGS) $(TESTS)$(if $(filter tests,$(TESTS)), --ignore $(PROMPT))
-ifeq ($(TESTS),tests)
-	$(PYTEST) -n 0 -m "not long" $(PYTEST_ARGS) $(PROMPT) || [ $$? -eq 5 ] # 5: PYTEST_ARGS leave none
-endif
+	.ci/tests $(VENV)/bin/python -m "not long" $(PYTEST_ARGS) $(TESTS)
 
 test-long: export OPENAI_CREDS_TEST_ROTATIONS ?= 1000
 test-long: $(VENV)/ready $(SELF)
@@ -106,7 +101,7 @@ test-installed: export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(INSTALLED)
 test-installed: tarball $(SELF)
 	rm -rf $(INSTALLED)
 	$(VENV)/bin/ansible-galaxy collection install --offline --collections-path $(INSTALLED) $(TARBALL)/*.tar.gz
-	$(PYTEST) -o pythonpath="tests $(INSTALLED)" -m "not long" $(PYTEST_ARGS) tests
+	.ci/tests $(VENV)/bin/python -o pythonpath="tests $(INSTALLED)" -m "not long" $(PYTEST_ARGS) tests
 
 # What the bench compares with comes with Ansible's community package.
 .build/community/ready: $(VENV)/ready

@@ -33,6 +33,7 @@ if t.TYPE_CHECKING:
 
 _KEY = re.compile(rf"sk-[\w-]*{MARKER}[\w-]*")
 MARKERS = (
+    "alone: measures seconds; make test runs these when the others are done",
     "long: takes minutes of a processor; make test-long and .ci/run run these, make test and ansible-test the others",
     "slow: takes a minute or more; each worker begins with one of these",
     "once: shows the same on every Python and ansible-core; only the first leg of .ci/run runs these",
@@ -54,20 +55,27 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Have each worker begin with what takes long: were it the last, the others would wait for it.
 
-    A worker gets one part of the tests, as long as those of the others.
+    A worker gets one part of the tests, as long as those of the others. OPENAI_CREDS_TEST_ALONE (no, only) says what becomes of
+    tests that want to be alone.
     """
+    if alone := os.environ.get("OPENAI_CREDS_TEST_ALONE"):
+        wanted: dict[bool, list[pytest.Item]] = {True: [], False: []}
+        for item in items:
+            wanted[bool(item.get_closest_marker("alone")) is (alone == "only")].append(item)
+        items[:] = wanted[True]
+        config.hook.pytest_deselected(items=wanted[False])
     slow = [item for item in items if item.get_closest_marker("slow")]
-    others = iter([item for item in items if not item.get_closest_marker("slow")])
+    quick = iter([item for item in items if not item.get_closest_marker("slow")])
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     sizes = [len(items) // workers + (worker >= workers - len(items) % workers) for worker in range(workers)]
     parts = []
     for worker, size in enumerate(sizes):
         first = slow[worker::workers]
-        parts += [*first, *itertools.islice(others, max(0, size - len(first)))]
-    items[:] = [*parts, *others]
+        parts += [*first, *itertools.islice(quick, max(0, size - len(first)))]
+    items[:] = [*parts, *quick]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,7 +18,6 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.upkeep.cl
 pytestmark = BOTH_STORES_LONG
 
 
-@pytest.mark.once
 def test_16_processes_issue_20_each(lab: Lab) -> None:
     lab.configure()
     ids = "issued.creds_list | map(attribute='lease_id')"

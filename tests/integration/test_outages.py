@@ -9,7 +9,6 @@ import subprocess
 import time
 import typing as t
 
-import pytest
 from lab import Lab
 
 from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.leases.find import matching
@@ -96,7 +95,6 @@ def issuing(lab: Lab, task: t.Any) -> subprocess.Popen[bytes]:
     return process
 
 
-@pytest.mark.once
 def test_break_glass_while_a_task_waits_for_its_credential(lab: Lab) -> None:
     mount = lab.configure()
     process = issuing(lab, TASK)

@@ -599,7 +599,6 @@ def test_make_demo_is_honest_about_a_failure_and_leaves_nothing(lab: Lab) -> Non
     assert not lab.accounts()
 
 
-@pytest.mark.once
 def test_make_live(lab: Lab) -> None:
     lab.double.add_service_account(PROJECT, "vault-somebody-elses")
     done = script(lab, "live.py", **openai(lab))

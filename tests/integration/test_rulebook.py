@@ -29,6 +29,7 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.rotation.
 RULEBOOK = Path(sys.executable).parent / "ansible-rulebook"
 pytestmark = [
     pytest.mark.once,
+    pytest.mark.alone,
     pytest.mark.skipif(
         not shutil.which("java"), reason="ansible-rulebook needs Java 17 or newer, and there is no java"
     ),
@@ -129,8 +130,8 @@ def test_a_lease_ends_within_seconds_of_its_end(lab: Lab) -> None:
 def test_leases_that_end_at_the_same_time_are_for_few_cleanups(lab: Lab) -> None:
     mount = lab.configure()
     with running(lab) as rulebook:
-        issue_several(mount, "my-role", 5, 40)
-        ends = time.time() + 5
+        issue_several(mount, "my-role", 10, 40)
+        ends = time.time() + 10
         assert len(lab.accounts()) == 40
         gone = rulebook.wait(lambda: not lab.accounts())
         assert gone - ends < PROMPT, rulebook.out

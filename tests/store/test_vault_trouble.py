@@ -25,8 +25,6 @@ from ansible_collections.ephemeral.openai.plugins.plugin_utils._engine.store.vau
 if t.TYPE_CHECKING:
     from bao import Bao, Cluster
 
-pytestmark = pytest.mark.once
-
 
 def engine(bao: Bao, **options: str) -> str:
     """Mount a secrets engine somewhere new; returns where."""

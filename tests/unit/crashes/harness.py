@@ -241,5 +241,5 @@ class Harness:
         with world.others():
             scenario.holds(world, done)
 
-    def _check(self, act: _Act, world: World, when: str, *more: invariants.Look) -> None:
+    def _check(self, act: _Act, world: World, when: str, *more: invariants.Check) -> None:
         act.broken += [f"{when}: {broken}" for broken in invariants.at_rest(world, *more)]

@@ -88,7 +88,7 @@ class WatchedStore(Store):
 
 
 class ReadOnce(Store):
-    """A store that reads what it is asked for from another one time, and is not written."""
+    """A store for one look at another: it reads each document and each folder once, and writes nothing."""
 
     def __init__(self, true: Store) -> None:
         self._true = true
@@ -109,6 +109,12 @@ class ReadOnce(Store):
 
     def survey(self, prefix: str, now: int, *, tidy: bool) -> Survey:
         return self._true.survey(prefix, now, tidy=False)
+
+    def due(self, folder: str, now: int, *, tidy: bool) -> t.Iterator[Found]:
+        return self._true.due(folder, now, tidy=False)
+
+    def read_each(self, paths: t.Sequence[str]) -> t.Iterator[Found]:
+        return self._true.read_each(paths)
 
     def write(self, *writes: Write) -> None:
         raise NotImplementedError
